@@ -1,0 +1,43 @@
+//! The seam between the path and the bytes of a packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A header on the wire: any bytes are one, and it may start at any address.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+
+/// A frame as it came from the wire, starting with its Ethernet header.
+///
+/// There are two ways to see bytes, because they cost differently in BPF: a view at the front has a constant offset and
+/// needs one comparison; a view at a computed offset needs a bound that the verifier can follow.
+pub trait Frame {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Index of the interface that the frame came in by.
+    fn interface(&self) -> u32;
+
+    /// The front of the frame, if it is long enough.
+    fn head<T: Header>(&self) -> Option<&T>;
+
+    /// The front of the frame, to be changed.
+    fn head_mut<T: Header>(&mut self) -> Option<&mut T>;
+
+    /// A header at a computed offset, if the frame reaches so far.
+    fn view<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// A header at a computed offset, to be changed.
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Copies the bytes from `offset` on into `words`, as many as both have. What is left of `words` is unspecified.
+    fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()>;
+
+    /// Makes the frame `len` bytes long, its first `keep` bytes kept and the rest unspecified. `None` if there is no
+    /// room; the frame is then as it was.
+    fn resize(&mut self, len: usize, keep: usize) -> Option<()>;
+}

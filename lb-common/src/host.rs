@@ -1,0 +1,207 @@
+//! Frames and tables in memory: what tests, fuzzers and user space run the path on.
+
+use crate::{
+    frame::{Frame, Header},
+    tables::{
+        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch, Service, Settings, Slot, Tables,
+        Traffic,
+    },
+    verdict::Why,
+};
+use bytemuck::Zeroable;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    vec,
+    vec::Vec,
+};
+
+/// A frame in memory with room on both sides, as a driver leaves it.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    interface: u32,
+}
+
+impl Buffer {
+    /// A frame that came in by `interface`, with room to grow by `head` bytes in front and `tail` behind.
+    pub fn new(frame: &[u8], interface: u32, head: usize, tail: usize) -> Self {
+        let mut bytes = vec![0; head];
+        bytes.extend_from_slice(frame);
+        bytes.resize(head + frame.len() + tail, 0);
+        Self { bytes, start: head, end: head + frame.len(), interface }
+    }
+
+    /// The bytes of the frame.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+    }
+}
+
+impl Frame for Buffer {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    fn head<T: Header>(&self) -> Option<&T> {
+        self.view(0)
+    }
+
+    fn head_mut<T: Header>(&mut self) -> Option<&mut T> {
+        self.view_mut(0)
+    }
+
+    fn view<T: Header>(&self, offset: usize) -> Option<&T> {
+        T::ref_from_prefix(self.bytes().get(offset..)?).ok().map(|(header, _)| header)
+    }
+
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?).ok().map(|(header, _)| header)
+    }
+
+    fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()> {
+        let from = self.bytes().get(offset..).filter(|from| !from.is_empty())?;
+        let to: &mut [u8] = bytemuck::cast_slice_mut(words);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        Some(())
+    }
+
+    fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
+        if self.start + len <= self.bytes.len() {
+            self.end = self.start + len;
+            return Some(());
+        }
+        let start = self.start.checked_sub(len.checked_sub(self.len())?)?;
+        self.bytes.copy_within(self.start..self.start + keep, start);
+        self.start = start;
+        Some(())
+    }
+}
+
+/// Tables in memory, and what was counted.
+#[derive(Clone, Debug, Default)]
+pub struct HostTables {
+    /// See [`Tables::settings`].
+    pub settings: Option<Settings>,
+    /// See [`Tables::interface`].
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// See [`Tables::claims`].
+    pub claims: BTreeMap<Address, ()>,
+    /// Ids of the services, by endpoint.
+    pub service_ids: BTreeMap<Endpoint, u32>,
+    /// Services, by id.
+    pub services: BTreeMap<u32, Service>,
+    /// Slots, by index in the whole slot space.
+    pub slots: BTreeMap<u32, Slot>,
+    /// Backends, by id.
+    pub backends: BTreeMap<u32, Backend>,
+    /// Ids of the NAT backends, by own endpoint.
+    pub returns: BTreeMap<Endpoint, u32>,
+    /// Routes of replies, by the address of the client; the others are not forwarded.
+    pub routes: BTreeMap<Address, Route>,
+    /// Places of the answers, by key.
+    pub answer_places: BTreeMap<AnswerKey, u32>,
+    /// Answers, by place.
+    pub answers: BTreeMap<u32, Answer>,
+    /// The clock.
+    pub seconds: u64,
+    turns: RefCell<BTreeMap<u32, u32>>,
+    traffic: RefCell<BTreeMap<u32, Traffic>>,
+    counts: RefCell<BTreeMap<Why, u64>>,
+    lent: Cell<bool>,
+}
+
+impl HostTables {
+    /// Packets by the way they left.
+    pub fn counts(&self) -> BTreeMap<Why, u64> {
+        self.counts.borrow().clone()
+    }
+
+    /// What went to each backend.
+    pub fn traffic(&self) -> BTreeMap<u32, Traffic> {
+        self.traffic.borrow().clone()
+    }
+}
+
+impl Tables for HostTables {
+    fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    fn interface(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.get(&index)
+    }
+
+    fn claims(&self, address: &Address) -> bool {
+        self.claims.contains_key(address)
+    }
+
+    fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
+        self.services.get(self.service_ids.get(endpoint)?)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(&index)
+    }
+
+    fn backend(&self, id: u32) -> Option<&Backend> {
+        self.backends.get(&id)
+    }
+
+    fn returning(&self, own: &Endpoint) -> Option<u32> {
+        self.returns.get(own).copied()
+    }
+
+    fn route(&self, _interface: u32, _from: &Endpoint, to: &Endpoint, _length: u16) -> Route {
+        self.routes.get(&to.address).copied().unwrap_or(Route::NotForwarded)
+    }
+
+    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
+        let place = *self.answer_places.get(key)?;
+        Some((place, self.answers.get(&place)?))
+    }
+
+    fn turn(&self, place: u32) -> u32 {
+        let mut turns = self.turns.borrow_mut();
+        let turn = turns.entry(place).or_default();
+        let now = *turn;
+        *turn = turn.wrapping_add(1);
+        now
+    }
+
+    fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+        if self.lent.replace(true) {
+            return None;
+        }
+        // Not zeros: what the path does not load must not matter.
+        let mut scratch = Scratch { name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS], ..Scratch::zeroed() };
+        let result = work(&mut scratch);
+        self.lent.set(false);
+        Some(result)
+    }
+
+    fn forwarded(&self, backend: u32, bytes: u64) {
+        let mut traffic = self.traffic.borrow_mut();
+        let traffic = traffic.entry(backend).or_default();
+        traffic.packets += 1;
+        traffic.bytes += bytes;
+    }
+
+    fn count(&self, why: Why) {
+        *self.counts.borrow_mut().entry(why).or_default() += 1;
+    }
+}

@@ -1,0 +1,401 @@
+//! A DNS question turned into its answer, in place.
+//!
+//! What is handled: one plain question (RFC 1035) with or without EDNS version 0 (RFC 6891). Everything else, and every
+//! question without an answer in the tables, passes to the agent.
+
+use super::parse::Flow;
+use crate::{
+    checksum,
+    frame::Frame,
+    hash::{Keys, name_step},
+    tables::{Answer, AnswerKey, FAMILY_4, MAX_RECORDS, NAME_WORDS, Scratch, Settings, Tables},
+    verdict::{Verdict, Why},
+    wire::{
+        dns::{
+            A, AUTHORITATIVE, CHECKING_DISABLED, DNSSEC_OK, DnsFrame4, DnsFrame6, DnsHeader, EDNS_VERSION, NOT_PLAIN, OPT, Opt,
+            PAYLOAD_SIZE, PLAIN_SIZE, QuestionTail, RECURSION_DESIRED, RESPONSE, RecordA, RecordAaaa,
+        },
+        ethernet::{Addresses, Ethernet},
+        ipv4::{self, Ipv4},
+        ipv6::{self, Ipv6},
+        transport::{Ports, UDP, Udp},
+    },
+};
+use zerocopy::byteorder::little_endian::{U32 as Le32, U64 as Le64};
+
+/// Hops of a reply.
+const HOPS: u8 = 64;
+
+/// Answers a question that came to a DNS address.
+#[inline(always)]
+pub fn answer<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    flow: &Flow,
+) -> Result<Verdict, Why> {
+    if flow.protocol != UDP {
+        return Err(Why::DnsNotPlain);
+    }
+    let work = |scratch: &mut Scratch| match flow.family {
+        FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, tables, settings, flow, scratch),
+        _ => answer_over::<DnsFrame6, F, T>(frame, tables, settings, flow, scratch),
+    };
+    tables.with_scratch(work).unwrap_or(Err(Why::Inconsistent))
+}
+
+/// What the two families of DNS messages have in common.
+trait Message: crate::frame::Header {
+    /// Length of the network's header.
+    const NETWORK: usize;
+    /// Length up to the question.
+    const QUESTION: usize;
+    fn ethernet(&mut self) -> &mut Addresses;
+    fn udp(&self) -> &Udp;
+    fn udp_mut(&mut self) -> &mut Udp;
+    fn dns(&self) -> &DnsHeader;
+    fn dns_mut(&mut self) -> &mut DnsHeader;
+    /// Turns the network's header around for a reply with `length` bytes of UDP; returns the sum of the pseudo header's
+    /// addresses.
+    fn turn_around(&mut self, length: u16) -> u64;
+}
+
+macro_rules! message {
+    ($frame:ident, $network:ident, |$ip:ident, $length:ident| $turn:block) => {
+        impl Message for $frame {
+            const NETWORK: usize = $network::LEN;
+            const QUESTION: usize = $frame::LEN;
+            #[inline(always)]
+            fn ethernet(&mut self) -> &mut Addresses {
+                &mut self.ethernet
+            }
+            #[inline(always)]
+            fn udp(&self) -> &Udp {
+                &self.udp
+            }
+            #[inline(always)]
+            fn udp_mut(&mut self) -> &mut Udp {
+                &mut self.udp
+            }
+            #[inline(always)]
+            fn dns(&self) -> &DnsHeader {
+                &self.dns
+            }
+            #[inline(always)]
+            fn dns_mut(&mut self) -> &mut DnsHeader {
+                &mut self.dns
+            }
+            #[inline(always)]
+            fn turn_around(&mut self, $length: u16) -> u64 {
+                let $ip = &mut self.ip;
+                $turn
+            }
+        }
+    };
+}
+message!(DnsFrame4, Ipv4, |ip, length| {
+    let (source, destination) = (ip.destination.get(), ip.source.get());
+    let total = length.wrapping_add(Ipv4::LEN as u16);
+    ip.traffic_class = 0;
+    ip.total_length.set(total);
+    // A datagram that is never fragmented needs no identification (RFC 6864 section 4.1).
+    ip.identification.set(0);
+    ip.fragment.set(ipv4::DONT_FRAGMENT);
+    ip.time_to_live = HOPS;
+    ip.source.set(source);
+    ip.destination.set(destination);
+    let addresses = checksum::add(checksum::add(0, u64::from(source)), u64::from(destination));
+    let rest = u64::from(u16::from_ne_bytes([ipv4::NO_OPTIONS, 0]))
+        + u64::from(total.to_be())
+        + u64::from(ipv4::DONT_FRAGMENT.to_be())
+        + u64::from(u16::from_ne_bytes([HOPS, UDP]));
+    ip.checksum = checksum::finish(addresses + rest);
+    addresses
+});
+message!(DnsFrame6, Ipv6, |ip, length| {
+    let (source, destination) = (ip.destination.get(), ip.source.get());
+    ip.version_class_flow.set(ipv6::PLAIN);
+    ip.payload_length.set(length);
+    ip.hop_limit = HOPS;
+    ip.source.set(source);
+    ip.destination.set(destination);
+    let [a, b] = source;
+    let [c, d] = destination;
+    [a, b, c, d].iter().fold(0, |sum, word| checksum::add(sum, *word))
+});
+
+/// What the client said by EDNS.
+#[derive(Clone, Copy)]
+struct Edns {
+    /// The largest response that it takes.
+    limit: usize,
+    /// The flags to repeat, if it used EDNS.
+    reply: Option<u32>,
+}
+
+#[inline(always)]
+fn answer_over<M: Message, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    flow: &Flow,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Why> {
+    let query: &M = frame.head().ok_or(Why::DnsNotPlain)?;
+    let end = Ethernet::LEN + usize::from(flow.length);
+    if usize::from(query.udp().length.get()) != usize::from(flow.length).wrapping_sub(M::NETWORK) {
+        return Err(Why::DnsNotPlain);
+    }
+    let dns = query.dns();
+    let flags = dns.flags.get();
+    let additionals = dns.additionals.get();
+    if flags & NOT_PLAIN != 0
+        || dns.questions.get() != 1
+        || dns.answers.get() != 0
+        || dns.authorities.get() != 0
+        || additionals > 1
+    {
+        return Err(Why::DnsNotPlain);
+    }
+
+    frame.load(M::QUESTION, &mut scratch.name).ok_or(Why::DnsNotPlain)?;
+    let length = read_name(&settings.keys, scratch).ok_or(Why::DnsNotPlain)?;
+    let question_end = M::QUESTION + length + QuestionTail::LEN;
+    let tail: &QuestionTail = frame.view(M::QUESTION + length).ok_or(Why::DnsNotPlain)?;
+    let kind = u64::from(tail.kind.get()) | u64::from(tail.class.get()) << 16;
+    let tail_sum = u64::from(tail.kind.get().to_be()) + u64::from(tail.class.get().to_be());
+    let edns = edns(frame, question_end, end, additionals)?;
+
+    let key = AnswerKey { name: scratch.hash, kind };
+    let (place, answer) = tables.answer(&key).ok_or(Why::DnsMiss)?;
+    if answer.kind != kind || !same_name(scratch, answer, length) {
+        return Err(Why::DnsMiss);
+    }
+    let left = answer.spent_at.saturating_sub(tables.seconds());
+    if left == 0 {
+        return Err(Why::DnsSpent);
+    }
+    let ttl = if left < u64::from(answer.ttl_seconds) { left as u32 } else { answer.ttl_seconds };
+
+    let count = answer.count as usize;
+    if count == 0 || count > MAX_RECORDS {
+        return Err(Why::Inconsistent);
+    }
+    let is_a = kind as u16 == A;
+    let record_length = if is_a { RecordA::LEN } else { RecordAaaa::LEN };
+    let opt_length = if edns.reply.is_some() { Opt::LEN } else { 0 };
+    let reply_end = question_end + count * record_length + opt_length;
+    if reply_end - (M::QUESTION - DnsHeader::LEN) > edns.limit {
+        return Err(Why::DnsTooLarge);
+    }
+    frame.resize(reply_end, question_end).ok_or(Why::NoRoom)?;
+
+    // From here on nothing fails but by a contradiction between a length and its frame.
+    let turn = tables.turn(place) as usize % count;
+    let records = Records { answer, ttl, turn, count };
+    if is_a { records.write_a(frame, question_end) } else { records.write_aaaa(frame, question_end) }
+        .ok_or(Why::Inconsistent)?;
+    // What follows the name starts at an odd offset if the name's length is odd: its bytes change places in the sum.
+    let mut sum = tail_sum + answer.sum + u64::from(checksum::fold(ttl_sum(ttl))) * count as u64;
+    if let Some(flags) = edns.reply {
+        let opt = Opt {
+            name: 0,
+            kind: OPT.into(),
+            payload_size: PAYLOAD_SIZE.into(),
+            extended: flags.into(),
+            options_length: 0.into(),
+        };
+        *frame.view_mut::<Opt>(reply_end - Opt::LEN).ok_or(Why::Inconsistent)? = opt;
+        sum += u64::from(OPT.to_be().swap_bytes())
+            + u64::from(PAYLOAD_SIZE.to_be().swap_bytes())
+            + u64::from(((flags >> 16) as u16).to_be().swap_bytes())
+            + u64::from((flags as u16).to_be().swap_bytes());
+    }
+    let sum = checksum::fold(sum);
+    let sum = u64::from(if length % 2 == 1 { sum.swap_bytes() } else { sum }) + scratch.sum;
+
+    let reply: &mut M = frame.head_mut().ok_or(Why::Inconsistent)?;
+    let udp_length = (reply_end - Ethernet::LEN - M::NETWORK) as u16;
+    reply.ethernet().turn_around();
+    let addresses = reply.turn_around(udp_length);
+    let dns = reply.dns_mut();
+    let flags = RESPONSE | AUTHORITATIVE | flags & (RECURSION_DESIRED | CHECKING_DISABLED);
+    let additionals = u16::from(edns.reply.is_some());
+    dns.flags.set(flags);
+    dns.answers.set(count as u16);
+    dns.additionals.set(additionals);
+    let header = u64::from(dns.id.get().to_be())
+        + u64::from(flags.to_be())
+        + u64::from(1_u16.to_be())
+        + u64::from((count as u16).to_be())
+        + u64::from(additionals.to_be());
+    let udp = reply.udp_mut();
+    udp.ports = Ports { source: flow.to.port_bytes(), destination: flow.from.port_bytes() };
+    udp.length.set(udp_length);
+    let pseudo = addresses
+        + u64::from(u16::from(UDP).to_be())
+        + u64::from(udp_length.to_be()) * 2
+        + (flow.from.tail & 0xffff)
+        + (flow.to.tail & 0xffff);
+    udp.checksum = checksum::finish_udp(pseudo + header + sum);
+    Ok(Verdict::Transmit(Why::Answered))
+}
+
+/// Reads what follows the question: nothing, or one OPT record and no more.
+#[inline(always)]
+fn edns<F: Frame>(frame: &F, question_end: usize, end: usize, additionals: u16) -> Result<Edns, Why> {
+    if additionals == 0 {
+        return if question_end == end { Ok(Edns { limit: PLAIN_SIZE, reply: None }) } else { Err(Why::DnsNotPlain) };
+    }
+    let opt: &Opt = frame.view(question_end).ok_or(Why::DnsNotPlain)?;
+    let extended = opt.extended.get();
+    if opt.name != 0
+        || opt.kind.get() != OPT
+        || extended & EDNS_VERSION != 0
+        || question_end + Opt::LEN + usize::from(opt.options_length.get()) != end
+    {
+        return Err(Why::DnsNotPlain);
+    }
+    // A size below 512 counts as 512 (RFC 6891 section 6.2.3).
+    let limit = usize::from(opt.payload_size.get().clamp(PLAIN_SIZE as u16, PAYLOAD_SIZE));
+    Ok(Edns { limit, reply: Some(extended & DNSSEC_OK) })
+}
+
+/// Folds the name in `scratch.name` to lower case, fills its last word up with zeros, and notes its hash and sum. Returns its
+/// length with the root label, or nothing if it has no end.
+///
+/// Eight bytes at a time. Labels need no walk: a stored name has no zero byte within a label, so equal bytes up to the first
+/// zero are equal labels; and a label's length is at most 63, below every letter, so folding leaves it alone.
+#[inline(always)]
+fn read_name(keys: &Keys, scratch: &mut Scratch) -> Option<usize> {
+    let (mut hash, mut sum) = (keys.name, 0);
+    let mut end = None;
+    for (index, word) in scratch.name.iter_mut().enumerate() {
+        let zeros = zero_bytes(*word);
+        let raw = *word & up_to_first(zeros);
+        let folded = lower_case(raw);
+        sum = checksum::add(sum, raw);
+        hash = name_step(hash, folded);
+        *word = folded;
+        if zeros != 0 {
+            end = Some(index * 8 + first(zeros) + 1);
+            break;
+        }
+    }
+    scratch.length = end? as u64;
+    (scratch.hash, scratch.sum) = (hash, sum);
+    // Each way out of the loop has another length, and the verifier would follow all that comes after for each. A value read
+    // back from memory that it does not track is just unknown.
+    let length = core::hint::black_box(scratch).length as usize;
+    if length > NAME_WORDS * 8 - 1 { None } else { Some(length) }
+}
+
+/// Hash of a name: what finds its answers. `name` is on the wire's form, filled up with zeros, in lower case or not.
+pub fn name_hash(keys: &Keys, name: &[u64; NAME_WORDS]) -> Option<u64> {
+    let mut scratch = Scratch { name: *name, length: 0, hash: 0, sum: 0 };
+    read_name(keys, &mut scratch).map(|_| scratch.hash)
+}
+
+#[inline(always)]
+fn same_name(scratch: &Scratch, answer: &Answer, length: usize) -> bool {
+    // Counted in words, so that a way out of this loop tells the verifier nothing about the length itself.
+    let words = core::hint::black_box(length.div_ceil(8));
+    let mut difference = 0;
+    for (index, (asked, stored)) in scratch.name.iter().zip(&answer.name).enumerate() {
+        if index >= words {
+            break;
+        }
+        difference |= asked ^ stored;
+    }
+    difference == 0
+}
+
+/// Writes records, each with its TTL, starting with the one whose turn it is.
+struct Records<'a> {
+    answer: &'a Answer,
+    ttl: u32,
+    turn: usize,
+    count: usize,
+}
+
+impl Records<'_> {
+    /// The words of the record at `index` of the reply.
+    #[inline(always)]
+    fn at(&self, index: usize) -> Option<[u64; 4]> {
+        let wrapped = self.turn + index;
+        let place = if wrapped >= self.count { wrapped - self.count } else { wrapped };
+        // Never more than the count, which is at most 16; the mask is for the verifier.
+        let [first, second, third, last] = *self.answer.records.get(place & (MAX_RECORDS - 1))?;
+        let ttl = u64::from(self.ttl.to_be());
+        Some([first | ttl << 48, second | ttl >> 16, third, last])
+    }
+
+    #[inline(always)]
+    fn write_a<F: Frame>(&self, frame: &mut F, start: usize) -> Option<()> {
+        for index in 0..MAX_RECORDS {
+            if index >= self.count {
+                break;
+            }
+            let [first, second, ..] = self.at(index)?;
+            *frame.view_mut(start + index * RecordA::LEN)? =
+                RecordA { first: Le64::new(first), second: Le64::new(second) };
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn write_aaaa<F: Frame>(&self, frame: &mut F, start: usize) -> Option<()> {
+        for index in 0..MAX_RECORDS {
+            if index >= self.count {
+                break;
+            }
+            let [first, second, third, last] = self.at(index)?;
+            *frame.view_mut(start + index * RecordAaaa::LEN)? = RecordAaaa {
+                first: Le64::new(first),
+                second: Le64::new(second),
+                third: Le64::new(third),
+                last: Le32::new(last as u32),
+            };
+        }
+        Some(())
+    }
+}
+
+/// Sum of a TTL, which lies on an even offset of its record.
+#[inline(always)]
+const fn ttl_sum(ttl: u32) -> u64 {
+    checksum::add(0, ttl.to_be() as u64)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Lower case for eight ASCII bytes at once; other bytes are kept.
+#[inline(always)]
+pub const fn lower_case(word: u64) -> u64 {
+    let low = word & !HIGHS;
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let after_z = low + ONES * (0x80 - b'Z' as u64 - 1);
+    word | (from_a & !after_z & !word & HIGHS) >> 2
+}
+
+/// The high bit of the first zero byte, if there is one; bits above it mean nothing.
+#[inline(always)]
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+/// All bytes up to and including the first that is marked, or all of them.
+#[inline(always)]
+const fn up_to_first(marks: u64) -> u64 {
+    let mark = marks & marks.wrapping_neg();
+    (mark << 1).wrapping_sub(1)
+}
+
+/// Index of the first byte that is marked. By multiplication, since BPF can't count zeros.
+#[inline(always)]
+const fn first(marks: u64) -> usize {
+    let mark = marks & marks.wrapping_neg();
+    let below = (mark >> 7).wrapping_sub(1) & ONES;
+    (below.wrapping_mul(ONES) >> 56) as usize
+}

@@ -1,0 +1,13 @@
+//! From a slot to the backend that serves it.
+
+use crate::{
+    tables::{Backend, Slot, Tables},
+    verdict::Why,
+};
+
+/// The slot's backend and its id.
+#[inline(always)]
+pub fn backend<'t, T: Tables>(tables: &'t T, slot: &Slot) -> Result<(u32, &'t Backend), Why> {
+    let id = slot.backend;
+    Ok((id, tables.backend(id).ok_or(Why::Inconsistent)?))
+}

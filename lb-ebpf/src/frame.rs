@@ -1,0 +1,161 @@
+//! A frame in the kernel: the only pointer arithmetic of the program.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::xdp_md,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
+    macros::map,
+    maps::PerCpuArray,
+    programs::XdpContext,
+};
+use core::{arch::asm, hint::black_box};
+use lb_common::frame::{Frame, Header};
+
+/// Bound of a computed offset. More than any header's; the verifier needs one.
+const OFFSET_MAX: usize = 0x7ff;
+/// Bytes that can be moved into the headroom: the headers and the question of a DNS message, at most 74 + 255 + 4.
+const MOVED_MAX: usize = 512;
+
+#[map]
+static MOVED: PerCpuArray<[u8; MOVED_MAX]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The frame of an XDP context.
+pub struct XdpFrame {
+    context: *mut xdp_md,
+    start: usize,
+    end: usize,
+}
+
+impl XdpFrame {
+    /// The frame of this context.
+    #[inline(always)]
+    pub fn new(context: &XdpContext) -> Self {
+        Self::of(context.as_ptr().cast())
+    }
+
+    #[inline(always)]
+    fn of(context: *mut xdp_md) -> Self {
+        // SAFETY: the kernel hands the program a valid context; both fields are loaded as the verifier wants them.
+        unsafe { Self { context, start: (*context).data as usize, end: (*context).data_end as usize } }
+    }
+
+    /// Where a header at a computed offset is.
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        if offset > OFFSET_MAX {
+            return None;
+        }
+        // LLVM would fold the length of `T` into the offset and compare another register than the one it then reads by,
+        // which the verifier can't follow.
+        let at = black_box(self.start + offset);
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        Some(at as *mut T)
+    }
+}
+
+impl Frame for XdpFrame {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // Hidden from LLVM, which would otherwise rearrange it into arithmetic on the end, which the verifier forbids.
+        let mut len = self.end - self.start;
+        // SAFETY: changes nothing: no frame is longer.
+        unsafe { asm!("{0} &= 0xffff", inout(reg) len) };
+        len
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: a field of the program's own context.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn head<T: Header>(&self) -> Option<&T> {
+        if self.start + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: within the frame; any bytes are a `T`, at any address.
+        Some(unsafe { &*(self.start as *const T) })
+    }
+
+    #[inline(always)]
+    fn head_mut<T: Header>(&mut self) -> Option<&mut T> {
+        if self.start + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: as for `head`; `&mut self` makes it the only view.
+        Some(unsafe { &mut *(self.start as *mut T) })
+    }
+
+    #[inline(always)]
+    fn view<T: Header>(&self, offset: usize) -> Option<&T> {
+        // SAFETY: as for `head`.
+        self.at(offset).map(|at: *mut T| unsafe { &*at })
+    }
+
+    #[inline(always)]
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as for `head_mut`.
+        self.at(offset).map(|at: *mut T| unsafe { &mut *at })
+    }
+
+    #[inline(always)]
+    fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()> {
+        let left = self.len().checked_sub(offset).filter(|left| *left != 0)?;
+        let length = if left < WORDS * 8 { left } else { WORDS * 8 };
+        let length = at_least_one::<0xff>(length);
+        // SAFETY: the helper checks the frame's side, and at most all of `words` is written.
+        let result = unsafe {
+            bpf_xdp_load_bytes(self.context, offset as u32, words.as_mut_ptr().cast(), length as u32)
+        };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
+        let growth = len as i32 - self.len() as i32;
+        // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
+        if unsafe { bpf_xdp_adjust_tail(self.context, growth) } != 0 {
+            self.grow_head(growth, keep)?;
+        }
+        *self = Self::of(self.context);
+        Some(())
+    }
+}
+
+impl XdpFrame {
+    /// Grows into the headroom and moves the first `keep` bytes there. What a socket sends over a veth has next to no room
+    /// behind it, but always some in front.
+    #[inline(always)]
+    fn grow_head(&mut self, growth: i32, keep: usize) -> Option<()> {
+        if keep > MOVED_MAX - 1 {
+            return None;
+        }
+        let moved = MOVED.get_ptr_mut(0)?.cast();
+        let keep = at_least_one::<0x1ff>(keep) as u32;
+        // SAFETY: this CPU's own buffer, at least `keep` bytes long.
+        if unsafe { bpf_xdp_load_bytes(self.context, 0, moved, keep) } != 0 {
+            return None;
+        }
+        // SAFETY: the context is this program's; the caller makes new views.
+        if unsafe { bpf_xdp_adjust_head(self.context, -growth) } != 0 {
+            return None;
+        }
+        // SAFETY: as for the load; the frame only grew.
+        let result = unsafe { bpf_xdp_store_bytes(self.context, 0, moved, keep) };
+        if result == 0 { Some(()) } else { None }
+    }
+}
+
+/// The same length, 1 to `MASK` + 1, in a form that tells every verifier so: 6.1 does not conclude from `!= 0` that a length is
+/// at least 1.
+#[inline(always)]
+fn at_least_one<const MASK: i32>(mut length: usize) -> usize {
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        asm!("{0} += -1", "{0} &= {1}", "{0} += 1", inout(reg) length, const MASK);
+    }
+    length
+}

@@ -1,0 +1,214 @@
+//! Every map, and the tables that the path sees in them.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup},
+    btf_maps,
+    helpers::{generated::bpf_ktime_get_coarse_ns, generated::bpf_fib_lookup},
+    macros::{btf_map, map},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    programs::XdpContext,
+};
+use lb_common::{
+    tables::{
+        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, FAMILY_4, Interface, MAX_ANSWERS, MAX_BACKENDS,
+        MAX_CHUNKS, MAX_CLAIMS, MAX_INTERFACES, MAX_SERVICES, Route, Scratch, Service, Settings, Slot, Tables, Traffic,
+    },
+    verdict::{REASONS, Why},
+};
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(MAX_INTERFACES, 0);
+/// Where frames may be redirected to, by interface index.
+#[map]
+pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES, 0);
+#[map]
+static CLAIMS: HashMap<Address, u64> = HashMap::with_max_entries(MAX_CLAIMS, 0);
+/// Ids, not services: an element of a hash map may be reused while a program still reads it.
+#[map]
+static SERVICE_IDS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_SERVICES, 0);
+/// Mapped into the agent, which swaps a service's region with one store.
+#[map]
+static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
+type Chunk = btf_maps::Array<Slot, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
+/// The slot space, in chunks that the agent creates as it needs them.
+#[btf_map]
+static SLOTS: btf_maps::ArrayOfMaps<Chunk, { MAX_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
+#[map]
+static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static RETURNS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static ANSWER_PLACES: HashMap<AnswerKey, u32> = HashMap::with_max_entries(MAX_ANSWERS, 0);
+#[map]
+static ANSWERS: Array<Answer> = Array::with_max_entries(MAX_ANSWERS, 0);
+#[map]
+static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_ANSWERS, 0);
+#[map]
+static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The maps, seen while one frame is handled.
+pub struct Maps<'c> {
+    context: &'c XdpContext,
+}
+
+impl<'c> Maps<'c> {
+    /// For the frame of this context.
+    #[inline(always)]
+    pub fn new(context: &'c XdpContext) -> Self {
+        Self { context }
+    }
+}
+
+impl Tables for Maps<'_> {
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        SETTINGS.get(0)
+    }
+
+    #[inline(always)]
+    fn interface(&self, index: u32) -> Option<&Interface> {
+        // SAFETY: the agent removes an element only with the interface, and a stale MAC address is a valid value.
+        unsafe { INTERFACES.get(&index) }
+    }
+
+    #[inline(always)]
+    fn claims(&self, address: &Address) -> bool {
+        CLAIMS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
+        // SAFETY: the value is one word, and the agent lets a grace period pass between a removal and the next insertion.
+        let id = unsafe { SERVICE_IDS.get(endpoint) }?;
+        SERVICES.get(*id)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<&Backend> {
+        BACKENDS.get(id)
+    }
+
+    #[inline(always)]
+    fn returning(&self, own: &Endpoint) -> Option<u32> {
+        // SAFETY: as for the services.
+        unsafe { RETURNS.get(own) }.copied()
+    }
+
+    #[inline(always)]
+    fn route(&self, interface: u32, from: &Endpoint, to: &Endpoint, length: u16) -> Route {
+        // SAFETY: a struct of integers and arrays of them, for which zeros are valid.
+        let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
+        lookup.l4_protocol = to.protocol();
+        lookup.ifindex = interface;
+        lookup.__bindgen_anon_1.tot_len = length;
+        if (to.tail >> 24) as u8 == FAMILY_4 {
+            lookup.family = AF_INET;
+            lookup.__bindgen_anon_3.ipv4_src = from.address[0] as u32;
+            lookup.__bindgen_anon_4.ipv4_dst = to.address[0] as u32;
+        } else {
+            lookup.family = AF_INET6;
+            lookup.__bindgen_anon_3.ipv6_src = words(from.address);
+            lookup.__bindgen_anon_4.ipv6_dst = words(to.address);
+        }
+        // SAFETY: the context is this program's, and the length is that of the struct.
+        let result = unsafe {
+            bpf_fib_lookup(self.context.as_ptr(), &mut lookup, size_of::<FibLookup>() as i32, 0)
+        };
+        match result as u32 {
+            BPF_FIB_LKUP_RET_SUCCESS if DEVICES.get_ifindex(lookup.ifindex).is_some() => {
+                Route::Via { interface: lookup.ifindex, ethernet: addresses(&lookup) }
+            }
+            BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => Route::Stack,
+            _ => Route::NotForwarded,
+        }
+    }
+
+    #[inline(always)]
+    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
+        // SAFETY: as for the services.
+        let place = *unsafe { ANSWER_PLACES.get(key) }?;
+        Some((place, ANSWERS.get(place)?))
+    }
+
+    #[inline(always)]
+    fn turn(&self, place: u32) -> u32 {
+        let Some(turn) = TURNS.get_ptr_mut(place) else { return 0 };
+        // SAFETY: this CPU's own element; no other program run on it interrupts this one.
+        unsafe {
+            let now = *turn;
+            *turn = now.wrapping_add(1);
+            now
+        }
+    }
+
+    #[inline(always)]
+    fn seconds(&self) -> u64 {
+        // SAFETY: the helper takes nothing. The coarse clock costs 12 ns instead of 38, and seconds is all that TTLs know.
+        unsafe { bpf_ktime_get_coarse_ns() / 1_000_000_000 }
+    }
+
+    #[inline(always)]
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+        let scratch = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own element; no other program run on it interrupts this one, and the path asks once a packet.
+        Some(work(unsafe { &mut *scratch }))
+    }
+
+    #[inline(always)]
+    fn forwarded(&self, backend: u32, bytes: u64) {
+        let Some(traffic) = TRAFFIC.get_ptr_mut(backend) else { return };
+        // SAFETY: this CPU's own element.
+        unsafe {
+            (*traffic).packets += 1;
+            (*traffic).bytes += bytes;
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, why: Why) {
+        let Some(count) = COUNTS.get_ptr_mut(why as u32) else { return };
+        // SAFETY: this CPU's own element.
+        unsafe { *count += 1 };
+    }
+}
+
+/// The Ethernet addresses that a lookup found.
+#[inline(always)]
+fn addresses(lookup: &FibLookup) -> [u64; 2] {
+    let [a, b, c] = halves(&lookup.dmac);
+    let [d, e, f] = halves(&lookup.smac);
+    [a | b << 16 | c << 32 | d << 48, e | f << 16]
+}
+
+/// A MAC address by halves of a word. It lies on the stack, where the verifier allows no misaligned load; LLVM, told that
+/// misaligned loads are fine for packets, would make one of anything that is not volatile.
+#[inline(always)]
+fn halves(mac: &[u8; 6]) -> [u64; 3] {
+    let half = mac.as_ptr().cast::<u16>();
+    // SAFETY: both MAC addresses of the struct have even offsets, and the struct is aligned to 4 bytes.
+    unsafe {
+        [half.read_volatile().into(), half.add(1).read_volatile().into(), half.add(2).read_volatile().into()]
+    }
+}
+
+/// An IPv6 address as the kernel's struct has it.
+#[inline(always)]
+fn words(address: Address) -> [u32; 4] {
+    let [first, second] = address;
+    [first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32]
+}
