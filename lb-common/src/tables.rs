@@ -154,6 +154,7 @@ pub struct Region {
 
 impl Region {
     /// As the word of [`Service::region`].
+    #[inline(always)]
     pub const fn word(self) -> u64 {
         self.first as u64 | (self.slots as u64) << 32
     }

@@ -7,7 +7,7 @@ mod frame;
 mod maps;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_PASS, XDP_TX},
     macros::xdp,
     programs::XdpContext,
 };
@@ -15,6 +15,7 @@ use aya_log_ebpf::error;
 use frame::XdpFrame;
 use lb_common::{
     path,
+    tables::Tables as _,
     verdict::{Verdict, Why},
 };
 use maps::{DEVICES, Maps};
@@ -22,22 +23,26 @@ use maps::{DEVICES, Maps};
 /// Balances and answers what comes in by an interface.
 #[xdp]
 pub fn lb(context: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(&context);
-    match path::steer(&mut frame, &Maps::new(&context)) {
-        Verdict::Pass(why) => {
-            if why == Why::Inconsistent {
-                error!(&context, "the tables contradict each other; a packet passed");
-            }
-            XDP_PASS
-        }
+    let maps = Maps::new(&context);
+    match path::steer(&mut XdpFrame::new(&context), &maps) {
+        Verdict::Pass(Why::Inconsistent) => contradiction(&context),
+        Verdict::Pass(_) => XDP_PASS,
         Verdict::Transmit(_) => XDP_TX,
-        Verdict::Redirect(_, interface) => DEVICES.redirect(interface, 0).unwrap_or(XDP_ABORTED),
+        Verdict::Redirect(_, interface) => match DEVICES.redirect(interface, 0) {
+            Ok(action) => action,
+            Err(_) => {
+                maps.count(Why::Inconsistent);
+                contradiction(&context)
+            }
+        },
     }
 }
 
-/// Lets everything pass. The peer of a veth needs a program for frames that are sent to it by XDP to arrive.
-#[xdp]
-pub fn pass(_: XdpContext) -> u32 {
+/// Says that the tables contradict each other, which only a defect of the agent can bring about, and lets the frame pass.
+#[cold]
+#[inline(never)]
+fn contradiction(context: &XdpContext) -> u32 {
+    error!(context, "the tables contradict each other; a frame passed");
     XDP_PASS
 }
 

@@ -1,1 +1,56 @@
-//! x
+//! A lab for tests of `lb` on a real kernel: network namespaces for a client, a balancer and its
+//! backends, real servers and clients inside them, and the agent under test.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use tests::{Agent, Lab, Layout, Nginx, curl_many};
+//!
+//! let lab = Lab::blueprint(Layout::Bridged).backends(2).up()?;
+//! let server = Nginx::start(&lab.backends()[0], &[80])?;
+//! let config = format!("socket = {:?}\npins = {:?}\n", lab.socket(), lab.pins());
+//! let agent = Agent::start(lab.balancer(), &config)?;
+//! let replies = curl_many(lab.client(), &format!("http://{}/", lab.service_ipv4(0)), 100)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A lab needs root, `ip`, `nsenter` and `ethtool`; everything that it makes goes away with it, after
+//! a panic and on SIGINT or SIGTERM too.
+#![deny(unsafe_code)]
+
+mod agent;
+mod belongings;
+mod blueprint;
+mod curl;
+mod dig;
+pub mod fixture;
+pub mod frames;
+mod host;
+mod lab;
+mod layout;
+mod leftovers;
+mod nginx;
+mod ping;
+mod process;
+mod signals;
+mod skip;
+#[expect(
+    unsafe_code,
+    reason = "bpf(2) has no safe wrapper that takes plain instructions"
+)]
+mod veth_peer;
+mod wait;
+mod wiring;
+
+pub use agent::{Agent, lb_binary};
+pub use blueprint::Blueprint;
+pub use curl::{Reply, curl, curl_many, curl_with};
+pub use dig::{DigAnswer, Record, dig};
+pub use host::{Host, Interface};
+pub use lab::Lab;
+pub use layout::Layout;
+pub use leftovers::remove_kept;
+pub use nginx::{Nginx, Served, served_in_total};
+pub use process::{Output, Running};
+pub use skip::{needs_program, needs_root, skip};
+pub use wait::wait_until;

@@ -1,1 +1,59 @@
-fn main() {}
+//! The commands of development: `cargo xtask setup`, `cargo xtask demo` and `cargo xtask test`.
+//!
+//! Exit codes: 0 done, 1 the answer is no or something failed, 2 wrongly called (usage, or not as root).
+
+#![forbid(unsafe_code)]
+
+mod bpf_tools;
+mod demo;
+mod need;
+mod plan;
+mod progress;
+mod setup;
+mod tally;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The commands of development
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Find or install what building and testing need
+    Setup {
+        /// Only report what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build lb and show it at work in namespaces of this machine (needs root)
+    Demo {
+        /// Leave everything running at the end, to look around
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run all checks and tests
+    Test {
+        /// Only what needs neither root nor a kernel
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Setup { check } => setup::run(check).map(|outcome| match outcome {
+            setup::Outcome::Ready => ExitCode::SUCCESS,
+            setup::Outcome::Lacking => ExitCode::from(1),
+            setup::Outcome::Refused => ExitCode::from(2),
+        }),
+        Command::Demo { keep } => demo::run(keep),
+        Command::Test { quick } => test::run(quick),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(1)
+    })
+}

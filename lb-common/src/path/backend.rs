@@ -1,7 +1,7 @@
 //! From a slot to the backend that serves it.
 
 use crate::{
-    tables::{Backend, Slot, Tables},
+    tables::{Backend, IN_USE, Slot, Tables},
     verdict::Why,
 };
 
@@ -9,5 +9,9 @@ use crate::{
 #[inline(always)]
 pub fn backend<'t, T: Tables>(tables: &'t T, slot: &Slot) -> Result<(u32, &'t Backend), Why> {
     let id = slot.backend;
-    Ok((id, tables.backend(id).ok_or(Why::Inconsistent)?))
+    let backend = tables.backend(id).ok_or(Why::Inconsistent)?;
+    if backend.flags & IN_USE == 0 {
+        return Err(Why::Inconsistent);
+    }
+    Ok((id, backend))
 }

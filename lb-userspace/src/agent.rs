@@ -1,0 +1,539 @@
+//! The agent: everything that happens arrives here as an event, changes the conditions, and is settled by one plan.
+//!
+//! This is the only place with channels and `select!`.
+
+use crate::{
+    api::{self, Command, Refusal},
+    config::Config,
+    dns::listen::{Counts, Listener},
+    kernel::{
+        attach,
+        load::{self, Pins},
+        maps::{Found, Maps},
+        netlink::{self, Netlink},
+        KernelError,
+    },
+    link_groups::LinkGroups,
+    model::{
+        actual::Actual,
+        desired::{self, Conditions, Desired, Drain, Wanted},
+        dns::{names::Names, render, respond::Asked},
+        health::Health,
+        intent::{Intent, Target},
+        op::Op,
+        plan::plan,
+        reach::{NoHop, reach},
+    },
+    probe::{self, Probed},
+    status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
+};
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use futures_util::StreamExt as _;
+use lb_common::tables::{DRAINING, Traffic};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc, watch},
+    task::{AbortHandle, block_in_place},
+    time::{sleep_until, Instant as Deadline},
+};
+
+/// How long changes of the network are gathered before the ways are looked up again.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often the ways are looked up without a change, should word of one have been lost.
+const REFRESH: Duration = Duration::from_secs(10);
+/// Questions noted for the kernel at once; what does not fit is asked again anyway.
+const ASKED: usize = 1_024;
+
+/// Runs until SIGTERM or SIGINT. The data path stays up.
+pub async fn run(path: &Path) -> Result<()> {
+    let intent = read_intent(path)?;
+    let listener = api::bind(intent.socket()).await?;
+    let pins = Pins::hold(intent.pins())?;
+    let (netlink, mut changes) = netlink::connect()?;
+    let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
+    let (asked, mut questions) = mpsc::channel(ASKED);
+    let (commands, mut commanded) = mpsc::channel(16);
+    let mut agent = Agent::start(path, intent, pins, netlink, results, asked).await?;
+
+    let mut reload = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let api = tokio::spawn(api::serve(listener, commands));
+    tracing::info!("ready");
+    let mut refresh = Deadline::now() + REFRESH;
+    loop {
+        tokio::select! {
+            Some(probed) = probed.recv() => agent.probed(probed),
+            Some(asked) = questions.recv() => agent.asked(asked),
+            Some(()) = changes.next() => {
+                refresh = refresh.min(Deadline::now() + GATHER);
+                continue;
+            }
+            () = sleep_until(refresh) => {
+                refresh = Deadline::now() + REFRESH;
+                agent.look_up_ways().await;
+            }
+            Some(command) = commanded.recv() => agent.command(command).await,
+            _ = reload.recv() => agent.reload().await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+        // What has already arrived is settled together.
+        while let Ok(more) = probed.try_recv() {
+            agent.probed(more);
+        }
+        while let Ok(more) = questions.try_recv() {
+            agent.asked(more);
+        }
+        agent.settle();
+    }
+    api.abort();
+    api::remove(agent.intent.socket());
+    tracing::info!("stopped; the data path stays up, `lb detach` takes it down");
+    Ok(())
+}
+
+fn read_intent(path: &Path) -> Result<Intent> {
+    let config = Config::read(path)?;
+    Ok(Intent::new(&config)?)
+}
+
+struct Agent {
+    path: PathBuf,
+    started: Instant,
+    intent: Intent,
+    conditions: Conditions,
+    attached: BTreeMap<String, u32>,
+    health: BTreeMap<Target, Health>,
+    probes: BTreeMap<Target, AbortHandle>,
+    places: Arc<Semaphore>,
+    results: mpsc::Sender<Probed>,
+    netlink: Netlink,
+    pins: Pins,
+    ebpf: Ebpf,
+    maps: Maps,
+    actual: Actual,
+    changed: bool,
+    link_groups: LinkGroups,
+    names: watch::Sender<Arc<Names>>,
+    listeners: Vec<AbortHandle>,
+    asked: mpsc::Sender<Asked>,
+    counts: Arc<Counts>,
+}
+
+impl Agent {
+    async fn start(
+        path: &Path,
+        intent: Intent,
+        pins: Pins,
+        netlink: Netlink,
+        results: mpsc::Sender<Probed>,
+        asked: mpsc::Sender<Asked>,
+    ) -> Result<Self> {
+        let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins)))?;
+        forward_log(&mut ebpf);
+        let found = maps.read()?;
+        let mut agent = Self {
+            path: path.into(),
+            started: Instant::now(),
+            conditions: Conditions::default(),
+            attached: BTreeMap::new(),
+            health: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            places: Arc::new(Semaphore::new(probe::CONCURRENT)),
+            results,
+            netlink,
+            pins,
+            ebpf,
+            maps,
+            actual: Actual::default(),
+            changed: true,
+            link_groups: LinkGroups::default(),
+            names: watch::Sender::default(),
+            listeners: Vec::new(),
+            asked,
+            counts: Arc::default(),
+            intent,
+        };
+        agent.inherit(found);
+        let listener = Listener::bind(agent.intent.dns())?;
+        agent.keep_probes();
+        agent.conditions.interfaces = agent.interfaces().await?;
+        agent.look_up_ways().await;
+        // The tables are right before the first packet comes.
+        agent.settle();
+        agent.attach().await?;
+        agent.listen(listener);
+        Ok(agent)
+    }
+
+    /// Takes over what an earlier agent left: what it held for up, drained, and asked for.
+    fn inherit(&mut self, found: Found) {
+        let mut addresses = BTreeSet::new();
+        for (_, answer) in found.actual.answers.values() {
+            addresses.extend(render::addresses(answer));
+            self.conditions.asked.extend(render::asked(answer));
+        }
+        for service in self.intent.services() {
+            for backend in &service.backends {
+                let same = |key: &&crate::model::actual::BackendKey| {
+                    key.service == service.endpoint && key.own == backend.endpoint
+                };
+                let Some((id, entry)) = found.actual.backends.keys().find(same).and_then(|key| found.actual.backends.get(key))
+                else {
+                    continue;
+                };
+                if found.serving.contains(id) {
+                    self.health.insert(backend.target, Health::inherited_up());
+                }
+                if entry.flags & DRAINING != 0 {
+                    self.conditions.drains.insert((service.name.clone(), backend.endpoint));
+                }
+            }
+        }
+        for (address, target) in self.intent.names().iter().flat_map(|name| &name.addresses) {
+            if let Some(target) = target.filter(|_| addresses.contains(address)) {
+                self.health.insert(target, Health::inherited_up());
+            }
+        }
+        self.actual = found.actual;
+    }
+
+    /// Starts and stops probes until exactly the targets of the intent are probed.
+    fn keep_probes(&mut self) {
+        let targets = self.intent.targets();
+        self.probes.retain(|target, probe| {
+            let wanted = targets.contains(target);
+            if !wanted {
+                probe.abort();
+            }
+            wanted
+        });
+        self.health.retain(|target, _| targets.contains(target));
+        for target in targets {
+            self.health.entry(target).or_default();
+            let start = || probe::start(target, Arc::clone(&self.places), self.results.clone());
+            self.probes.entry(target).or_insert_with(start);
+        }
+        self.note_health();
+    }
+
+    fn note_health(&mut self) {
+        let up = self.health.iter().filter(|(_, health)| health.is_up());
+        self.conditions.up = up.map(|(target, _)| *target).collect();
+        self.changed = true;
+    }
+
+    fn probed(&mut self, Probed { target, result }: Probed) {
+        let now = self.started.elapsed();
+        let Some(change) = self.health.get_mut(&target).and_then(|health| health.on(now, &target.check, result)) else {
+            return;
+        };
+        let after_ms = change.after.as_millis();
+        match change.reason {
+            None => tracing::info!(target = %target.address, after_ms, "up"),
+            Some(reason) => tracing::warn!(target = %target.address, after_ms, %reason, "down"),
+        }
+        self.note_health();
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        self.changed |= self.conditions.asked.insert(asked);
+    }
+
+    /// MAC addresses of the interfaces in the config, by index.
+    async fn interfaces(&mut self) -> Result<BTreeMap<u32, [u8; 6]>> {
+        let links = self.netlink.links().await?;
+        let mut interfaces = BTreeMap::new();
+        for name in self.intent.interfaces() {
+            let link = links.iter().find(|(_, link)| link.name == *name);
+            let (index, link) = link.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
+            interfaces.insert(*index, link.mac);
+        }
+        Ok(interfaces)
+    }
+
+    async fn look_up_ways(&mut self) {
+        match self.interfaces().await {
+            Ok(interfaces) => {
+                self.changed |= interfaces != self.conditions.interfaces;
+                self.conditions.interfaces = interfaces;
+            }
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+        let backends = self.intent.services().iter().flat_map(|service| &service.backends);
+        let addresses: BTreeSet<IpAddr> = backends.map(|backend| backend.endpoint.ip()).collect();
+        let mut ways = match self.netlink.ways(&addresses).await {
+            Ok(ways) => ways,
+            Err(error) => return tracing::warn!("{:#}", anyhow::Error::from(error)),
+        };
+        for (address, way) in &mut ways {
+            let before = self.conditions.ways.get(address);
+            // A neighbour that the kernel has just forgotten is mostly still there: its answer, or its silence, will tell.
+            if let (Err(NoHop::Asked { .. }), Some(Ok(known))) = (&way, before) {
+                *way = Ok(*known);
+            }
+            match (&way, before) {
+                (Err(reason), None | Some(Ok(_))) => tracing::warn!(backend = %address, %reason, "no next hop"),
+                (Ok(_), Some(Err(_))) => tracing::info!(backend = %address, "next hop found"),
+                _ => (),
+            }
+        }
+        self.changed |= ways != self.conditions.ways;
+        self.conditions.ways = ways;
+    }
+
+    /// Puts the program on the interfaces of the config, and takes it off others that it is still on.
+    async fn attach(&mut self) -> Result<()> {
+        for name in attach::attached(self.pins.path()) {
+            if !self.intent.interfaces().contains(&name) {
+                attach::detach(self.pins.path(), &name)?;
+                self.attached.remove(&name);
+                tracing::info!(interface = name, "detached");
+            }
+        }
+        let links = self.netlink.links().await?;
+        for name in self.intent.interfaces() {
+            let link = links.iter().find(|(_, link)| link.name == *name);
+            let (index, _) = link.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
+            if self.attached.get(name) == Some(index) {
+                continue;
+            }
+            let program = load::program(&mut self.ebpf, "lb")?;
+            block_in_place(|| attach::attach(program, &self.pins, name, *index, self.intent.attach()))?;
+            self.attached.insert(name.clone(), *index);
+            tracing::info!(interface = name, "attached");
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self) -> Result<usize, KernelError> {
+        let names = attach::attached(self.pins.path());
+        for name in &names {
+            attach::detach(self.pins.path(), name)?;
+            self.attached.remove(name);
+            tracing::info!(interface = name, "detached");
+        }
+        Ok(names.len())
+    }
+
+    fn listen(&mut self, listener: Listener) {
+        let serve = listener.run(self.names.subscribe(), self.asked.clone(), Arc::clone(&self.counts));
+        self.listeners.push(tokio::spawn(serve).abort_handle());
+    }
+
+    /// Makes the tables what they should be.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.names.send_replace(Arc::new(desired::names(&self.intent, &self.conditions)));
+        let desired = Desired::new(&self.intent, &self.conditions);
+        self.join_groups(&desired);
+        let ops = match plan(&desired, &self.actual) {
+            Ok(ops) => ops,
+            Err(error) => return tracing::error!("{error}"),
+        };
+        let started = Instant::now();
+        let (maps, actual) = (&mut self.maps, &mut self.actual);
+        let done = block_in_place(|| {
+            ops.iter().try_for_each(|op| {
+                maps.apply(op)?;
+                actual.record(op);
+                log_op(op);
+                Ok::<_, KernelError>(())
+            })
+        });
+        if let Err(error) = done {
+            // What was done is recorded: the next plan goes on from there.
+            self.changed = true;
+            tracing::error!("{:#}", anyhow::Error::from(error));
+        }
+        if !ops.is_empty() {
+            tracing::debug!(steps = ops.len(), microseconds = started.elapsed().as_micros(), "settled");
+        }
+    }
+
+    fn join_groups(&mut self, desired: &Desired) {
+        let claimed = self.intent.services().iter().filter(|service| service.claim);
+        let addresses = claimed.filter_map(|service| match service.endpoint.ip() {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        });
+        let interfaces = desired.interfaces.keys().copied().collect();
+        if let Err(error) = self.link_groups.keep(&interfaces, &addresses.collect()) {
+            tracing::warn!(%error, "cannot join the multicast groups that neighbour solicitations come to");
+        }
+    }
+
+    /// Reads the config again. A wrong one changes nothing.
+    async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
+            Err(error) => tracing::error!("not reloaded, nothing is changed: {error:#}"),
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<()> {
+        let intent = read_intent(&self.path)?;
+        if (intent.socket(), intent.pins()) != (self.intent.socket(), self.intent.pins()) {
+            anyhow::bail!("`socket` and `pins` change only with a restart");
+        }
+        let (new, old): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) =
+            (intent.dns().iter().copied().collect(), self.intent.dns().iter().copied().collect());
+        // Sockets of addresses that stay are kept only if all stay: answering pauses for no longer than a bind takes.
+        let listener = if new == old { None } else { Some(self.rebind(&intent)?) };
+        let before = std::mem::replace(&mut self.intent, intent);
+        if let Err(error) = self.attach().await {
+            self.intent = before;
+            return Err(error);
+        }
+        if let Some(listener) = listener {
+            self.listen(listener);
+        }
+        self.conditions.drains.retain(|(name, _)| self.intent.services().iter().any(|service| service.name == *name));
+        self.keep_probes();
+        self.look_up_ways().await;
+        Ok(())
+    }
+
+    fn rebind(&mut self, intent: &Intent) -> Result<Listener> {
+        for listener in self.listeners.drain(..) {
+            listener.abort();
+        }
+        match Listener::bind(intent.dns()) {
+            Ok(listener) => Ok(listener),
+            Err(error) => {
+                let old = Listener::bind(self.intent.dns())?;
+                self.listen(old);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => {
+                let _ = reply.send(self.status().map_err(|error| Refusal::failed(&error)));
+            }
+            Command::Drain { service, backend, drain, reply } => {
+                let _ = reply.send(self.drain(&service, backend, drain));
+            }
+            Command::Attach(reply) => {
+                let done = self.attach().await.map(|()| self.attached.len());
+                let _ = reply.send(done.map_err(|error| Refusal::failed(&error)));
+            }
+            Command::Detach(reply) => {
+                let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
+            }
+        }
+    }
+
+    fn drain(&mut self, name: &str, address: SocketAddr, drain: bool) -> Result<(), Refusal> {
+        let service = self.intent.services().iter().find(|service| service.name == name);
+        let service = service.ok_or_else(|| Refusal::no_service(name, self.intent.services()))?;
+        let backend = service.backends.iter().find(|backend| {
+            (backend.endpoint.ip(), backend.endpoint.port()) == (address.ip(), address.port())
+        });
+        let backend = backend.ok_or_else(|| Refusal::no_backend(service, address))?;
+        let key: Drain = (service.name.clone(), backend.endpoint);
+        self.changed |= if drain { self.conditions.drains.insert(key) } else { self.conditions.drains.remove(&key) };
+        tracing::info!(service = name, backend = %address, drain, "drain");
+        // The answer tells of something done.
+        self.settle();
+        Ok(())
+    }
+
+    fn status(&self) -> Result<Status> {
+        let services = self.intent.services().iter().map(|service| self.service_status(service)).collect::<Result<_>>()?;
+        let interface = |name: &String| InterfaceStatus {
+            name: name.clone(),
+            index: self.attached.get(name).copied(),
+        };
+        let counts = self.maps.counts()?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            interfaces: self.intent.interfaces().iter().map(interface).collect(),
+            services,
+            dns: DnsStatus {
+                listen: self.intent.dns().to_vec(),
+                names: self.intent.names().len(),
+                answers_in_kernel: self.actual.answers.len(),
+                answered_by_kernel: counts.get(&lb_common::verdict::Why::Answered).copied().unwrap_or_default(),
+                agent: self.counts.snapshot(),
+            },
+            packets: counts.into_iter().map(|(why, count)| (why.name().into(), count)).collect(),
+        })
+    }
+
+    fn service_status(&self, service: &crate::model::intent::Service) -> Result<ServiceStatus> {
+        let known = self.actual.services.get(&service.endpoint);
+        let members = known.and_then(|known| known.members.clone()).unwrap_or_else(|| [].into());
+        let backend = |backend: &crate::model::intent::Backend| -> Result<BackendStatus> {
+            let mut keys = self.actual.backends.keys();
+            let key = keys.find(|key| key.service == service.endpoint && key.own == backend.endpoint);
+            let traffic = match key.and_then(|key| self.actual.backends.get(key)) {
+                Some((id, _)) => self.maps.traffic(*id)?,
+                None => Traffic::default(),
+            };
+            let no_next_hop = reach(&self.conditions, service.mode, backend.endpoint.ip()).err();
+            Ok(BackendStatus {
+                address: SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()),
+                weight: backend.weight,
+                health: self.health.get(&backend.target).map(Health::state).unwrap_or_default(),
+                draining: self.conditions.drains.contains(&(service.name.clone(), backend.endpoint)),
+                no_next_hop: no_next_hop.map(|reason| reason.to_string()),
+                serving: key.is_some_and(|key| members.iter().any(|member| member.key == *key)),
+                packets: traffic.packets,
+                bytes: traffic.bytes,
+            })
+        };
+        Ok(ServiceStatus {
+            name: service.name.clone(),
+            address: SocketAddr::new(service.endpoint.ip(), service.endpoint.port()),
+            protocol: if service.endpoint.protocol() == lb_common::wire::transport::TCP { "tcp" } else { "udp" }.into(),
+            mode: service.mode.to_string(),
+            slots: service.slots,
+            backends: service.backends.iter().map(backend).collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn log_op(op: &Op) {
+    match op {
+        Op::SwapTable { endpoint, region, members, .. } => {
+            tracing::debug!(address = %endpoint.ip(), port = endpoint.port(), slots = region.slots, backends = members.len(), "table swapped");
+        }
+        Op::PutService { endpoint, .. } => tracing::info!(address = %endpoint.ip(), port = endpoint.port(), "service added"),
+        Op::RemoveService { endpoint, .. } => {
+            tracing::info!(address = %endpoint.ip(), port = endpoint.port(), "service removed");
+        }
+        _ => (),
+    }
+}
+
+/// Passes on what the kernel's side logs.
+fn forward_log(ebpf: &mut Ebpf) {
+    let logger = match EbpfLogger::init(ebpf) {
+        Ok(logger) => logger,
+        Err(error) => return tracing::warn!(%error, "the kernel's side can't be heard"),
+    };
+    let Ok(mut logger) = AsyncFd::with_interest(logger, Interest::READABLE) else { return };
+    tokio::spawn(async move {
+        while let Ok(mut guard) = logger.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
+}

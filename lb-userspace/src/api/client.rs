@@ -1,0 +1,59 @@
+//! The command's side of the API.
+
+use super::Refusal;
+use anyhow::{Context as _, Result, anyhow, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, body::Bytes, client::conn::http1::handshake, header::CONTENT_TYPE};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+use tokio::net::UnixStream;
+
+/// Why a request was not answered with success.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no agent.
+    #[error("no agent answers at {socket}: start one with `lb run`, or name its socket with `--socket`")]
+    NoAgent {
+        /// The socket.
+        socket: String,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The agent said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks for something.
+pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    send(socket, Method::GET, path, Vec::new()).await
+}
+
+/// Has something done.
+pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T> {
+    send(socket, Method::POST, path, serde_json::to_vec(body)?).await
+}
+
+async fn send<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::NoAgent { socket: socket.display().to_string(), source })?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("cannot speak with the agent")?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "lb")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await.context("the agent did not answer")?;
+    let status = response.status();
+    let body = response.into_body().collect().await.context("the agent's answer broke off")?.to_bytes();
+    if !status.is_success() {
+        let refusal = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.error);
+        let text = refusal.unwrap_or_else(|_| format!("{status}: {}", String::from_utf8_lossy(&body)));
+        bail!(ClientError::Refused(text));
+    }
+    serde_json::from_slice(&body).map_err(|error| anyhow!("the agent's answer makes no sense: {error}"))
+}

@@ -1,0 +1,167 @@
+//! The agent's HTTP API on its Unix socket. Handlers translate a request to a command and its reply to a response.
+
+pub mod client;
+
+use crate::{model::intent::Service, status::Status};
+use anyhow::{Context as _, Result, bail};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
+use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+
+/// Where a command's reply goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What the agent can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// What is the state of everything?
+    Status(Reply<Status>),
+    /// Take a backend out of a service, or put it back.
+    Drain {
+        /// The service's name.
+        service: String,
+        /// The backend.
+        backend: SocketAddr,
+        /// Out, or back.
+        drain: bool,
+        /// Done.
+        reply: Reply<()>,
+    },
+    /// Attach to all interfaces of the config; says how many.
+    Attach(Reply<usize>),
+    /// Detach from all interfaces; says how many.
+    Detach(Reply<usize>),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One sentence for the operator.
+    pub error: String,
+    /// Whether what was named does not exist.
+    pub not_found: bool,
+}
+
+impl Refusal {
+    /// Something failed.
+    pub fn failed(error: &anyhow::Error) -> Self {
+        Self { error: format!("{error:#}"), not_found: false }
+    }
+
+    /// There is no such service.
+    pub fn no_service(name: &str, services: &[Service]) -> Self {
+        let known: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
+        Self { error: format!("there is no service `{name}`; the config has: {}", known.join(", ")), not_found: true }
+    }
+
+    /// The service has no such backend.
+    pub fn no_backend(service: &Service, address: SocketAddr) -> Self {
+        let known = service.backends.iter().map(|backend| SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()));
+        let known: Vec<_> = known.map(|address| address.to_string()).collect();
+        let error = format!("service `{}` has no backend {address}; it has: {}", service.name, known.join(", "));
+        Self { error, not_found: true }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = if self.not_found { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+        (status, Json(self)).into_response()
+    }
+}
+
+/// Which backend to take out or put back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// The service's name.
+    pub service: String,
+    /// The backend's address and port.
+    pub backend: SocketAddr,
+    /// Out, or back.
+    pub drain: bool,
+}
+
+/// How many interfaces a command was carried out on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Interfaces {
+    /// The number.
+    pub interfaces: usize,
+}
+
+/// Opens the socket, for the owner and the group alone.
+pub async fn bind(path: &Path) -> Result<UnixListener> {
+    let place = || format!("cannot open the agent's socket {}", path.display());
+    if UnixStream::connect(path).await.is_ok() {
+        bail!("another agent answers at {}: stop it, or give this one another `socket` and other `pins`", path.display());
+    }
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(place);
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(place)?;
+    }
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let listener = UnixListener::bind(path).with_context(place);
+    umask(before);
+    listener
+}
+
+/// Removes the socket of an agent that stops.
+pub fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(socket = %path.display(), %error, "the socket is left behind");
+    }
+}
+
+/// Answers requests until the agent stops.
+pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/drain", post(drain))
+        .route("/attach", post(attach))
+        .route("/detach", post(detach))
+        .with_state(commands);
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!(%error, "the API stopped");
+    }
+}
+
+type Commands = State<mpsc::Sender<Command>>;
+
+async fn status(commands: Commands) -> Result<Json<Status>, Refusal> {
+    ask(commands, Command::Status).await.map(Json)
+}
+
+async fn drain(commands: Commands, Json(request): Json<DrainRequest>) -> Result<Json<()>, Refusal> {
+    let DrainRequest { service, backend, drain } = request;
+    ask(commands, |reply| Command::Drain { service, backend, drain, reply }).await.map(Json)
+}
+
+async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
+    ask(commands, Command::Attach).await.map(|interfaces| Json(Interfaces { interfaces }))
+}
+
+async fn detach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
+    ask(commands, Command::Detach).await.map(|interfaces| Json(Interfaces { interfaces }))
+}
+
+async fn ask<T>(State(commands): Commands, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+    let stopping = || Refusal { error: "the agent is stopping".into(), not_found: false };
+    let (reply, answer) = oneshot::channel();
+    commands.send(command(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}

@@ -1,0 +1,136 @@
+//! The command's tree: one file for each verb that does more than ask.
+
+mod check;
+mod detach;
+mod run;
+mod status;
+
+use crate::{
+    api::{DrainRequest, Interfaces, client},
+    config::ConfigErrors,
+    kernel::KernelError,
+};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Load balancer and health-checked DNS server in the packet path.
+///
+/// Exit codes: 0 done, 1 the answer is no, 2 wrong usage or config, 3 the kernel refused.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent in the foreground. SIGHUP reloads the config; SIGTERM ends it and leaves the data path up.
+    Run {
+        /// The config.
+        #[arg(long, env = "LB_CONFIG", default_value = "/etc/lb/lb.toml")]
+        config: PathBuf,
+    },
+    /// Say whether a config is right, and if not, where it is wrong.
+    Check {
+        /// The config.
+        file: PathBuf,
+    },
+    /// Show services, backends, DNS and where packets went.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        agent: Agent,
+    },
+    /// Change a backend.
+    #[command(subcommand)]
+    Backend(BackendVerb),
+    /// Attach the data path to the interfaces of the config again, after `lb detach`.
+    Attach {
+        #[command(flatten)]
+        agent: Agent,
+    },
+    /// Take the data path down: through the agent, or, when none runs, by the pins that it left.
+    Detach {
+        #[command(flatten)]
+        agent: Agent,
+        /// Where the agent had its pins.
+        #[arg(long, default_value = crate::config::DEFAULT_PINS)]
+        pins: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum BackendVerb {
+    /// Send a backend no new flows.
+    Drain(BackendArgs),
+    /// Send a backend new flows again.
+    Undrain(BackendArgs),
+}
+
+#[derive(Debug, Args)]
+struct BackendArgs {
+    /// The service's name.
+    service: String,
+    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`.
+    backend: SocketAddr,
+    #[command(flatten)]
+    agent: Agent,
+}
+
+/// Which agent is meant.
+#[derive(Clone, Debug, Args)]
+struct Agent {
+    /// The agent's socket.
+    #[arg(long, env = "LB_SOCKET", default_value = crate::config::DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.verb {
+        Verb::Run { config } => run::run(&config),
+        Verb::Check { file } => check::check(&file),
+        Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
+        Verb::Backend(BackendVerb::Drain(backend)) => wait(drain(backend, true)),
+        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false)),
+        Verb::Attach { agent } => wait(async move {
+            let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
+            println!("attached to {interfaces} interface(s)");
+            Ok(())
+        }),
+        Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
+    }
+}
+
+/// The exit code for an error.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigErrors>() {
+        ExitCode::from(2)
+    } else if error.is::<KernelError>() {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn drain(args: BackendArgs, drain: bool) -> Result<()> {
+    let BackendArgs { service, backend, agent } = args;
+    let state = if drain { "draining" } else { "taking new flows" };
+    let done = format!("service {service}: backend {backend} is {state}");
+    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain }).await?;
+    println!("{done}");
+    Ok(())
+}
+
+/// Waits for a request to the agent.
+fn wait<T>(request: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(request)
+}

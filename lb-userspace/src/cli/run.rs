@@ -1,0 +1,13 @@
+//! `lb run`.
+
+use crate::agent;
+use anyhow::Result;
+use std::{io, path::Path};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the agent. `RUST_LOG` chooses what is logged, by default what an operator wants to know.
+pub fn run(config: &Path) -> Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(config))
+}

@@ -1,0 +1,94 @@
+//! Programs on interfaces. Their links are pinned, so that the data path outlives the agent, and a new agent's program
+//! replaces the old one on its link in one step.
+
+use super::{error::KernelError, load::Pins};
+use crate::model::intent::Attach;
+use aya::programs::{
+    ProgramError, Xdp, XdpMode,
+    links::{FdLink, LinkError, PinnedLink},
+    xdp::XdpLink,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// What a link's pin is called, before the interface's name.
+const PREFIX: &str = "link-";
+
+/// Puts the program on an interface, in place of an older one of ours.
+pub fn attach(program: &mut Xdp, pins: &Pins, name: &str, index: u32, mode: Attach) -> Result<(), KernelError> {
+    let path = link_path(pins.path(), name);
+    if path.exists() && replace(program, &path, name)? {
+        return Ok(());
+    }
+    let (flags, mode_name) = match mode {
+        Attach::Native => (XdpMode::Driver, "native"),
+        Attach::Generic => (XdpMode::Skb, "generic"),
+    };
+    let id = program.attach_to_if_index(index, flags).map_err(|error| match errno(&error) {
+        Some(libc::EBUSY | libc::EEXIST) => KernelError::Occupied { name: name.into() },
+        Some(libc::EPERM) => KernelError::NoPrivileges,
+        _ => KernelError::Attach { name: name.into(), mode: mode_name, source: Box::new(error) },
+    })?;
+    let no_link = || KernelError::NoLink { name: name.into() };
+    let link = program.take_link(id).map_err(|_| no_link())?;
+    let link = FdLink::try_from(link).map_err(|_| no_link())?;
+    link.pin(&path).map_err(|source| KernelError::PinLink { name: name.into(), source })?;
+    Ok(())
+}
+
+/// Replaces the program on a pinned link. Says whether the link still had its interface.
+fn replace(program: &mut Xdp, path: &Path, name: &str) -> Result<bool, KernelError> {
+    let failed = |source| KernelError::OpenLink { name: name.into(), source };
+    let link = FdLink::from(PinnedLink::from_pin(path).map_err(failed)?);
+    let link = XdpLink::try_from(link).map_err(failed)?;
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            // The pin holds the link; this process need not.
+            drop(program.take_link(id));
+            Ok(true)
+        }
+        // The interface is gone, or another one has its name now.
+        Err(error) if errno(&error) == Some(libc::ENOLINK) => {
+            fs::remove_file(path).map_err(|source| KernelError::Detach { name: name.into(), source })?;
+            Ok(false)
+        }
+        Err(source) => Err(KernelError::Attach { name: name.into(), mode: "its present", source: Box::new(source) }),
+    }
+}
+
+/// Takes the program off an interface. Says whether it was there.
+pub fn detach(pins: &Path, name: &str) -> Result<bool, KernelError> {
+    let path = link_path(pins, name);
+    match PinnedLink::from_pin(&path) {
+        Ok(link) => {
+            // The last reference goes with the pin and this link, and with it the program.
+            let link = link.unpin().map_err(|source| KernelError::Detach { name: name.into(), source })?;
+            drop(link);
+            Ok(true)
+        }
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(KernelError::OpenLink { name: name.into(), source }),
+    }
+}
+
+/// Names of the interfaces that have a pinned link.
+pub fn attached(pins: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(pins) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+fn link_path(pins: &Path, name: &str) -> PathBuf {
+    pins.join(format!("{PREFIX}{name}"))
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    }
+}

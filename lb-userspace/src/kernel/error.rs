@@ -1,0 +1,57 @@
+//! What the kernel can refuse, and what to do about it.
+
+use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError, programs::links::LinkError};
+use std::{io, path::PathBuf};
+use thiserror::Error;
+
+/// Something that the kernel refused.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum KernelError {
+    #[error("not allowed to load BPF programs: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NoPrivileges,
+    #[error("cannot mount bpffs on {path}; mount it with `mount -t bpf bpf {path}`")]
+    MountBpffs { path: PathBuf, source: io::Error },
+    #[error("{path} is not on bpffs; choose `pins` below a mount of it, such as /sys/fs/bpf/lb")]
+    NotBpffs { path: PathBuf },
+    #[error("cannot use {path} for pins")]
+    Pins { path: PathBuf, source: io::Error },
+    #[error("another agent uses the pins in {path}: stop it, or give this one other `pins` and `socket`")]
+    PinsInUse { path: PathBuf },
+    #[error(
+        "the maps in {path} have layout {found}, this program has layout {expected}: take the data path down with \
+         `lb detach --pins {path}` and start again"
+    )]
+    Layout { path: PathBuf, found: u64, expected: u64 },
+    #[error("the kernel refused the BPF object")]
+    Load(#[source] Box<EbpfError>),
+    #[error("the kernel refused the XDP program: {tail}")]
+    Verifier { tail: String, source: Box<ProgramError> },
+    #[error("the BPF object has no {name}: it was built from other sources")]
+    Missing { name: &'static str },
+    #[error("map {map}: cannot {action}")]
+    Map { map: &'static str, action: &'static str, source: MapError },
+    #[error("map {map}: cannot {action}")]
+    Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("interface {name} does not exist; `ip link` lists those that do")]
+    NoInterface { name: String },
+    #[error(
+        "interface {name} already has an XDP program: `ip link show dev {name}` shows it, `ip link set dev {name} xdp off` \
+         removes it"
+    )]
+    Occupied { name: String },
+    #[error("interface {name} takes no XDP program in {mode} mode; try the other `attach` mode")]
+    Attach { name: String, mode: &'static str, source: Box<ProgramError> },
+    #[error("the kernel gave no link for interface {name}, which needs Linux 5.9 or later")]
+    NoLink { name: String },
+    #[error("interface {name}: cannot pin its link")]
+    PinLink { name: String, source: PinError },
+    #[error("interface {name}: cannot open its pinned link")]
+    OpenLink { name: String, source: LinkError },
+    #[error("interface {name}: cannot detach")]
+    Detach { name: String, source: io::Error },
+    #[error("netlink: cannot {action}")]
+    Netlink { action: &'static str, source: rtnetlink::Error },
+    #[error("cannot open a netlink socket")]
+    NetlinkSocket(#[source] io::Error),
+}

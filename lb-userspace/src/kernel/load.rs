@@ -1,0 +1,156 @@
+//! From the embedded object to loaded programs and maps, pinned or not.
+
+use super::{OBJECT, error::KernelError, maps::Maps};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{Array, Map, MapData, MapError},
+    programs::{ProgramError, Xdp},
+};
+use lb_common::tables::{LAYOUT, Settings};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Where bpffs belongs.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Maps that outlive the agent.
+const PINNED: [&str; 14] = [
+    "SETTINGS",
+    "INTERFACES",
+    "DEVICES",
+    "CLAIMS",
+    "SERVICE_IDS",
+    "SERVICES",
+    "SLOTS",
+    "BACKENDS",
+    "RETURNS",
+    "ANSWER_PLACES",
+    "ANSWERS",
+    "TURNS",
+    "TRAFFIC",
+    "COUNTS",
+];
+
+/// The folder of pins, held by this process alone.
+#[derive(Debug)]
+pub struct Pins {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Takes hold of a folder on bpffs, made (and bpffs mounted in its usual place) where it is missing.
+    pub fn hold(path: &Path) -> Result<Self, KernelError> {
+        let pins = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied => KernelError::NoPrivileges,
+            _ => KernelError::Pins { path: path.into(), source },
+        };
+        if path.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
+            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+                .map_err(|errno| KernelError::MountBpffs { path: BPFFS.into(), source: errno.into() })?;
+        }
+        fs::create_dir_all(path).map_err(pins)?;
+        if !is_bpffs(path) {
+            return Err(KernelError::NotBpffs { path: path.into() });
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(pins)?;
+        let folder = File::open(path).map_err(pins)?;
+        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| KernelError::PinsInUse { path: path.into() })?;
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the maps, if there are any, and the folder.
+    pub fn remove(self) -> Result<(), KernelError> {
+        let pins = |source| KernelError::Pins { path: self.path.clone(), source };
+        for entry in fs::read_dir(&self.path).map_err(pins)? {
+            fs::remove_file(entry.map_err(pins)?.path()).map_err(pins)?;
+        }
+        fs::remove_dir(&self.path).map_err(pins)
+    }
+
+    /// Refuses maps of another layout.
+    fn check_layout(&self) -> Result<(), KernelError> {
+        let settings = self.path.join("SETTINGS");
+        if !settings.exists() {
+            return Ok(());
+        }
+        let failed = |source| KernelError::Map { map: "SETTINGS", action: "read it", source };
+        let data = MapData::from_pin(settings).map_err(failed)?;
+        // Of another layout only the first word is known to be there.
+        let size = data.info().map_err(failed)?.value_size() as usize;
+        let found = if size == size_of::<Settings>() {
+            let map = Array::<_, super::plain::Plain<Settings>>::try_from(Map::Array(data)).map_err(failed)?;
+            map.get(&0, 0).map_err(failed)?.0.layout
+        } else {
+            0
+        };
+        // Zero is what a map holds before anything is written: an agent that died between the two.
+        if found == LAYOUT || (found == 0 && size == size_of::<Settings>()) {
+            return Ok(());
+        }
+        Err(KernelError::Layout { path: self.path.clone(), found, expected: LAYOUT })
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Loads the object: with pins, its maps are those that are pinned there already, or become them.
+pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
+    let mut loader = EbpfLoader::new();
+    // The log costs a second load when it is asked for; a refusal is loaded again with it.
+    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    if let Some(pins) = pins {
+        pins.check_layout()?;
+        for name in PINNED {
+            loader.map_pin_path(name, pins.path.join(name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(refused)?;
+    program(&mut ebpf, "lb")?.load().map_err(not_verified)?;
+    let maps = Maps::take(&mut ebpf)?;
+    Ok((ebpf, maps))
+}
+
+/// The XDP program with this name.
+pub fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+    program.try_into().map_err(|_| KernelError::Missing { name })
+}
+
+fn refused(error: EbpfError) -> KernelError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+        && io_error.kind() == io::ErrorKind::PermissionDenied
+    {
+        return KernelError::NoPrivileges;
+    }
+    KernelError::Load(Box::new(error))
+}
+
+fn not_verified(error: ProgramError) -> KernelError {
+    if let ProgramError::LoadError { io_error, verifier_log } = &error {
+        if io_error.kind() == io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() {
+            return KernelError::NoPrivileges;
+        }
+        let log = verifier_log.to_string();
+        let tail: Vec<&str> = log.lines().rev().take(3).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join(" / ");
+        return KernelError::Verifier { tail, source: Box::new(error) };
+    }
+    KernelError::Load(Box::new(error.into()))
+}

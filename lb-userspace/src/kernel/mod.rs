@@ -1,0 +1,14 @@
+//! The kernel's side of the tables: loading, attaching, maps, counters, netlink. The only module with unsafe code.
+
+pub mod attach;
+pub mod error;
+pub mod load;
+pub mod maps;
+mod memory;
+pub mod netlink;
+mod plain;
+
+pub use error::KernelError;
+
+/// The BPF object, built from `lb-ebpf` together with this crate.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.bpf.o"));

@@ -1,0 +1,175 @@
+//! Links, routes and neighbours: how backends are reached, and word of changes.
+
+use super::error::KernelError;
+use crate::model::reach::{Hop, NoHop, Way};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::{
+    AddressFamily,
+    link::LinkAttribute,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteType},
+};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Its MAC address; zeros if it has none.
+    pub mac: [u8; 6],
+}
+
+/// A netlink connection.
+#[derive(Clone)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+/// Opens a connection. The stream yields something for every change of a link, a route or a neighbour.
+pub fn connect() -> Result<(Netlink, impl Stream<Item = ()> + Unpin), KernelError> {
+    let groups =
+        [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+    let (connection, handle, messages) = new_multicast_connection(&groups).map_err(KernelError::NetlinkSocket)?;
+    tokio::spawn(connection);
+    Ok((Netlink { handle }, messages.map(|_| ())))
+}
+
+fn failed(action: &'static str) -> impl Fn(rtnetlink::Error) -> KernelError {
+    move |source| KernelError::Netlink { action, source }
+}
+
+impl Netlink {
+    /// All links, by index.
+    pub async fn links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
+        let messages: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(failed("list the interfaces"))?;
+        let link = |message: netlink_packet_route::link::LinkMessage| {
+            let mut link = Link { name: String::new(), mac: [0; 6] };
+            for attribute in message.attributes {
+                match attribute {
+                    LinkAttribute::IfName(name) => link.name = name,
+                    LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
+                    _ => (),
+                }
+            }
+            (message.header.index, link)
+        };
+        Ok(messages.into_iter().map(link).collect())
+    }
+
+    /// Ways to these addresses, where there are any. A neighbour that is not known is asked for; its answer is a change.
+    pub async fn ways(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Result<Way, NoHop>>, KernelError> {
+        let links = self.links().await?;
+        let neighbors = self.neighbors().await?;
+        let mut ways = BTreeMap::new();
+        for address in addresses {
+            let way = match self.route(*address).await {
+                Ok(Route { interface, gateway }) => {
+                    let next = gateway.unwrap_or(*address);
+                    let link = links.get(&interface).cloned().unwrap_or(Link { name: interface.to_string(), mac: [0; 6] });
+                    match neighbors.get(&(interface, next)) {
+                        Some(Neighbor::Mac(destination)) => {
+                            Ok(Way { hop: Hop { interface, destination: *destination, source: link.mac }, gateway })
+                        }
+                        Some(Neighbor::Failed) => {
+                            self.ask(interface, next).await;
+                            Err(NoHop::Silent { address: next, interface: link.name })
+                        }
+                        None => {
+                            self.ask(interface, next).await;
+                            Err(NoHop::Asked { address: next, interface: link.name })
+                        }
+                    }
+                }
+                Err(no_hop) => Err(no_hop),
+            };
+            ways.insert(*address, way);
+        }
+        Ok(ways)
+    }
+
+    async fn route(&self, address: IpAddr) -> Result<Route, NoHop> {
+        let request = match address {
+            IpAddr::V4(address) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build()
+            }
+            IpAddr::V6(address) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build()
+            }
+        };
+        let message = match self.handle.route().get(request).execute().try_next().await {
+            Ok(Some(message)) => message,
+            Ok(None) | Err(_) => return Err(NoHop::NoRoute),
+        };
+        match message.header.kind {
+            RouteType::Unicast => (),
+            RouteType::Local => return Err(NoHop::Local),
+            _ => return Err(NoHop::NoRoute),
+        }
+        let mut route = Route { interface: 0, gateway: None };
+        for attribute in message.attributes {
+            match attribute {
+                RouteAttribute::Oif(interface) => route.interface = interface,
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => route.gateway = Some(gateway.into()),
+                RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => route.gateway = Some(gateway.into()),
+                _ => (),
+            }
+        }
+        if route.interface == 0 { Err(NoHop::NoRoute) } else { Ok(route) }
+    }
+
+    async fn neighbors(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbor>, KernelError> {
+        let mut neighbors = BTreeMap::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let request = self.handle.neighbours().get().set_address_family(family);
+            let messages: Vec<_> = request.execute().try_collect().await.map_err(failed("list the neighbours"))?;
+            neighbors.extend(messages.into_iter().filter_map(neighbor));
+        }
+        Ok(neighbors)
+    }
+
+    /// Makes the kernel resolve a neighbour. That it can't shows in the neighbour's state.
+    async fn ask(&self, interface: u32, address: IpAddr) {
+        let request = self.handle.neighbours().add(interface, address);
+        let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
+        if let Err(error) = request.execute().await {
+            tracing::debug!(%address, interface, %error, "cannot ask for a neighbour");
+        }
+    }
+}
+
+struct Route {
+    interface: u32,
+    gateway: Option<IpAddr>,
+}
+
+enum Neighbor {
+    Mac([u8; 6]),
+    Failed,
+}
+
+fn neighbor(message: NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(IpAddr::from(found)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => address = Some(IpAddr::from(found)),
+            NeighbourAttribute::LinkLayerAddress(found) => mac = <[u8; 6]>::try_from(found).ok(),
+            _ => (),
+        }
+    }
+    let neighbor = match message.header.state {
+        NeighbourState::Failed => Neighbor::Failed,
+        NeighbourState::Incomplete | NeighbourState::None => return None,
+        _ => Neighbor::Mac(mac?),
+    };
+    Some(((message.header.ifindex, address?), neighbor))
+}

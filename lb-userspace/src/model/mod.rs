@@ -1,0 +1,13 @@
+//! What should be, what is, and the steps between: pure. Nothing here does I/O, awaits, or reads a clock.
+
+pub mod actual;
+pub mod desired;
+pub mod dns;
+pub mod health;
+pub mod host;
+pub mod intent;
+pub mod maglev;
+pub mod op;
+pub mod plan;
+pub mod reach;
+pub mod space;

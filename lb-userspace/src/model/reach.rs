@@ -1,0 +1,77 @@
+//! How a backend is reached, or why it is not.
+
+use super::{desired::Conditions, intent::Mode};
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// How to reach a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Index of the interface.
+    pub interface: u32,
+    /// MAC address of the next hop.
+    pub destination: [u8; 6],
+    /// MAC address of the interface.
+    pub source: [u8; 6],
+}
+
+/// A way to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Where its packets go.
+    pub hop: Hop,
+    /// The router between, if there is one.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Why a backend can't be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoHop {
+    /// The routing table has no way.
+    #[error("no route to it; `ip route get` shows the same")]
+    NoRoute,
+    /// It is this machine.
+    #[error("the address is this machine's own")]
+    Local,
+    /// The neighbour did not answer.
+    #[error("{address} does not answer on {interface}; `ip neigh` shows the same")]
+    Silent {
+        /// The neighbour.
+        address: IpAddr,
+        /// The interface.
+        interface: String,
+    },
+    /// The neighbour was asked and has not answered yet.
+    #[error("waiting for {address} to answer on {interface}")]
+    Asked {
+        /// The neighbour.
+        address: IpAddr,
+        /// The interface.
+        interface: String,
+    },
+    /// The way leads over an interface without our program.
+    #[error("it is reached by interface number {index} of `ip link`, which is not among the attached `interfaces`")]
+    Elsewhere {
+        /// Index of the interface.
+        index: u32,
+    },
+    /// `dsr` needs it on the link.
+    #[error("it is behind the router {gateway}; mode \"dsr\" needs it on the same link")]
+    BehindRouter {
+        /// The router.
+        gateway: IpAddr,
+    },
+}
+
+/// The next hop toward a backend at this address, if packets in this forward mode can take it.
+pub fn reach(conditions: &Conditions, mode: Mode, address: IpAddr) -> Result<Hop, NoHop> {
+    let way = conditions.ways.get(&address).ok_or(NoHop::NoRoute)?.clone()?;
+    if let (Mode::Dsr, Some(gateway)) = (mode, way.gateway) {
+        return Err(NoHop::BehindRouter { gateway });
+    }
+    if conditions.interfaces.contains_key(&way.hop.interface) {
+        Ok(way.hop)
+    } else {
+        Err(NoHop::Elsewhere { index: way.hop.interface })
+    }
+}

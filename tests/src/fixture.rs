@@ -1,0 +1,242 @@
+//! One set of tables, in the kernel and on the host, and the same frames through both.
+
+use crate::{Host, Interface};
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf,
+    programs::{TestRun as _, TestRunOptions},
+};
+use lb_common::{
+    host::{Buffer, HostTables},
+    path::steer,
+    tables::{self, Endpoint, MAX_BACKENDS, Region, Route, Service, address_words},
+    verdict::{Verdict, Why},
+    wire::ethernet,
+};
+use lb_userspace::{
+    config::Config,
+    kernel::{
+        load::{load, program},
+        maps::Maps,
+    },
+    model::{
+        actual::Actual,
+        desired::{Conditions, Desired},
+        dns::{render, respond::Asked},
+        host,
+        intent::Intent,
+        op::Op,
+        plan::plan,
+        reach::{Hop, Way},
+    },
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+const CONFIG: &str = include_str!("../fixture.toml");
+/// The interface that a test run's frames come in by: loopback.
+const LOOPBACK: u32 = 1;
+const LOOPBACK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Room of a test run's frame: a page less the headroom (256) and what the kernel keeps behind the frame (320).
+const FRAME_ROOM: usize = 4096 - 256 - 320;
+const HEADROOM: usize = 192;
+/// The backend of this service is up in no table: its slots name an id that nobody has.
+pub const BROKEN_SERVICE: &str = "192.0.2.66";
+/// A client whose neighbour entry is complete.
+pub const KNOWN_CLIENTS: [&str; 2] = ["10.78.1.10", "fd78:1::10"];
+/// A client on the link whose neighbour entry is not there yet.
+pub const UNKNOWN_CLIENTS: [&str; 2] = ["10.78.1.77", "fd78:1::77"];
+/// The balancer's own addresses.
+pub const OWN_ADDRESSES: [&str; 2] = ["10.78.1.1", "fd78:1::1"];
+
+/// What a program did with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Left to the kernel's stack.
+    Pass,
+    /// Sent back out of the interface it came in by.
+    Transmit,
+    /// Sent out of another one.
+    Redirect,
+}
+
+/// What came of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the program did.
+    pub action: Action,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// The counters that moved, and by how much.
+    pub counts: BTreeMap<Why, u64>,
+    /// Packets and bytes sent to backends, by id.
+    pub traffic: BTreeMap<u32, (u64, u64)>,
+}
+
+/// The tables in the kernel and on the host.
+pub struct Fixture {
+    ebpf: Ebpf,
+    maps: Maps,
+    host: HostTables,
+    backends: Vec<u32>,
+}
+
+impl Fixture {
+    /// Loads the program in the namespace of a routed lab's balancer, where the replies' routes are, and writes the same tables
+    /// to its maps and to the host's. Call it, and everything else, within [`Host::inside`].
+    pub fn load(balancer: &Host) -> Result<Self> {
+        let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
+        let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
+        let (ebpf, mut maps) = load(None)?;
+        let mut tables = HostTables { seconds: 1_000_000, ..HostTables::default() };
+        let ops = ops(eth0, eth1)?;
+        let mut backends = Vec::new();
+        for op in &ops {
+            maps.apply(op)?;
+            host::apply(&mut tables, op);
+            if let Op::PutBackend { id, .. } = op {
+                backends.push(*id);
+            }
+        }
+        for address in KNOWN_CLIENTS {
+            let client = [2, 0, 0, 0, 0, 0x10];
+            let route = Route::Via { interface: eth0.index, ethernet: ethernet::addresses(client, eth0.mac) };
+            tables.routes.insert(address_words(address.parse()?), route);
+        }
+        for address in UNKNOWN_CLIENTS {
+            tables.routes.insert(address_words(address.parse()?), Route::Stack);
+        }
+        Ok(Self { ebpf, maps, host: tables, backends })
+    }
+
+    /// Runs a frame through the program in the kernel.
+    pub fn in_kernel(&mut self, frame: &[u8]) -> Result<Outcome> {
+        let before = (self.maps.counts()?, self.kernel_traffic()?);
+        let mut out = vec![0; 4096];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result = program(&mut self.ebpf, "lb")?.test_run(options).context("BPF_PROG_TEST_RUN failed")?;
+        let action = match result.return_value {
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            4 => Action::Redirect,
+            other => bail!("the program returned {other}"),
+        };
+        out.truncate(result.data_size_out as usize);
+        let after = (self.maps.counts()?, self.kernel_traffic()?);
+        Ok(Outcome {
+            action,
+            frame: out,
+            counts: moved(&before.0, &after.0, |after, before| after - before),
+            traffic: moved(&before.1, &after.1, |after, before| (after.0 - before.0, after.1 - before.1)),
+        })
+    }
+
+    fn kernel_traffic(&self) -> Result<BTreeMap<u32, (u64, u64)>> {
+        let traffic = |id: &u32| {
+            let traffic = self.maps.traffic(*id)?;
+            Ok((*id, (traffic.packets, traffic.bytes)))
+        };
+        self.backends.iter().map(traffic).collect()
+    }
+
+    /// Runs a frame through the path on the host.
+    pub fn on_host(&mut self, frame: &[u8]) -> Outcome {
+        let before = (self.host.counts(), self.host_traffic());
+        let mut buffer = Buffer::new(frame, LOOPBACK, HEADROOM, FRAME_ROOM - frame.len());
+        let action = match steer(&mut buffer, &self.host) {
+            Verdict::Pass(_) => Action::Pass,
+            Verdict::Transmit(_) => Action::Transmit,
+            Verdict::Redirect(..) => Action::Redirect,
+        };
+        let after = (self.host.counts(), self.host_traffic());
+        Outcome {
+            action,
+            frame: buffer.bytes().to_vec(),
+            counts: moved(&before.0, &after.0, |after, before| after - before),
+            traffic: moved(&before.1, &after.1, |after, before| (after.0 - before.0, after.1 - before.1)),
+        }
+    }
+
+    fn host_traffic(&self) -> BTreeMap<u32, (u64, u64)> {
+        self.host.traffic().into_iter().map(|(id, traffic)| (id, (traffic.packets, traffic.bytes))).collect()
+    }
+}
+
+fn moved<K: Copy + Ord, V: Copy + Default + PartialEq>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+    difference: impl Fn(V, V) -> V,
+) -> BTreeMap<K, V> {
+    let moved = after.iter().map(|(key, value)| (*key, difference(*value, before.get(key).copied().unwrap_or_default())));
+    moved.filter(|(_, difference)| *difference != V::default()).collect()
+}
+
+/// What the kernel needs so that replies to the known clients have a way: complete neighbour entries.
+pub fn neighbors(balancer: &Host) -> Result<()> {
+    let add = |address| format!("neigh replace {address} lladdr 02:00:00:00:00:10 dev eth0 nud permanent");
+    balancer.ip(&KNOWN_CLIENTS.map(add))
+}
+
+/// The steps that make the fixture's tables from nothing.
+fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
+    let intent = Intent::new(&Config::parse(CONFIG)?)?;
+    let mut conditions = Conditions::default();
+    conditions.interfaces.insert(LOOPBACK, LOOPBACK_MAC);
+    conditions.interfaces.insert(eth0.index, eth0.mac);
+    conditions.interfaces.insert(eth1.index, eth1.mac);
+    for service in intent.services() {
+        for backend in &service.backends {
+            let address = backend.endpoint.ip();
+            let (interface, source) = if is_near(address) { (LOOPBACK, LOOPBACK_MAC) } else { (eth1.index, eth1.mac) };
+            let number = backend.endpoint.address.iter().fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
+            let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source };
+            conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
+            if service.name != "down4" {
+                conditions.up.insert(backend.target);
+            }
+        }
+    }
+    for name in intent.names() {
+        for kind in [1, 28] {
+            conditions.asked.insert(Asked { wire: name.wire.clone(), kind });
+        }
+    }
+    let desired = Desired::new(&intent, &conditions);
+    let mut actual = Actual::default();
+    let mut ops = plan(&desired, &actual)?;
+    ops.iter().for_each(|op| actual.record(op));
+
+    // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
+    let spent = intent.names().iter().find(|name| name.name == "spent.example.com").context("the fixture has no spent name")?;
+    let key = render::answer_key(&intent.keys(), &spent.wire, 1).context("no key")?;
+    let (place, answer) = actual.answers.get(&key).context("no answer for the spent name")?;
+    let answer = Arc::new(tables::Answer { spent_at: 1, ..**answer });
+    ops.push(Op::PutAnswer { key, place: *place, answer });
+    let region = actual.regions.first_free(251).context("the slot space is full")?;
+    ops.push(Op::WriteTable { region, slots: vec![MAX_BACKENDS - 1; 251].into() });
+    ops.push(broken_service(region)?);
+    Ok(ops)
+}
+
+fn broken_service(region: Region) -> Result<Op> {
+    let endpoint = Endpoint::new(BROKEN_SERVICE.parse()?, 6, 80);
+    let service = Service { region: region.word(), dns: 0 };
+    Ok(Op::PutService { id: tables::MAX_SERVICES - 1, endpoint, service, members: [].into() })
+}
+
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().get(2) == Some(&9),
+        IpAddr::V6(address) => address.segments().get(1) == Some(&9),
+    }
+}
+
+/// Keeps this thread on the first CPU: turns are counted by CPU, and the host has but one.
+pub fn stay_on_one_cpu() -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on CPU 0")
+}
