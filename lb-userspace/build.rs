@@ -103,7 +103,7 @@ fn prepare_environment(toolchain: &Path, linker: &Path, out: &Path) -> anyhow::R
     Ok(())
 }
 
-/// Leaves DWARF behind, three quarters of the object. BTF and its line information, which the verifier shows, stay.
+/// Leaves DWARF behind, most of the object. BTF and its line information, which the verifier shows, stay.
 fn strip(objcopy: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
     let status = Command::new(objcopy)
         .arg("--strip-debug")

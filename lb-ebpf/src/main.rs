@@ -1,6 +1,7 @@
 //! The XDP program: a frame comes in, [`path::steer`] decides, the verdict becomes an action.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "the macro that makes a program of a function leaves its documentation inside")]
 #![feature(asm_experimental_arch)]
 
 mod frame;

@@ -9,6 +9,7 @@ use crate::{
     kernel::{
         attach,
         load::{self, Pins},
+        log,
         maps::{Found, Maps},
         netlink::{self, Netlink},
         KernelError,
@@ -16,7 +17,7 @@ use crate::{
     link_groups::LinkGroups,
     model::{
         actual::Actual,
-        desired::{self, Conditions, Desired, Drain, Wanted},
+        desired::{self, Conditions, Desired, Drain},
         dns::{names::Names, render, respond::Asked},
         health::Health,
         intent::{Intent, Target},
@@ -27,9 +28,8 @@ use crate::{
     probe::{self, Probed},
     status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use aya::Ebpf;
-use aya_log::EbpfLogger;
 use futures_util::StreamExt as _;
 use lb_common::tables::{DRAINING, Traffic};
 use std::{
@@ -40,7 +40,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, block_in_place},
@@ -141,7 +140,7 @@ impl Agent {
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins)))?;
-        forward_log(&mut ebpf);
+        log::forward(&mut ebpf);
         let found = maps.read()?;
         let mut agent = Self {
             path: path.into(),
@@ -521,19 +520,4 @@ fn log_op(op: &Op) {
         }
         _ => (),
     }
-}
-
-/// Passes on what the kernel's side logs.
-fn forward_log(ebpf: &mut Ebpf) {
-    let logger = match EbpfLogger::init(ebpf) {
-        Ok(logger) => logger,
-        Err(error) => return tracing::warn!(%error, "the kernel's side can't be heard"),
-    };
-    let Ok(mut logger) = AsyncFd::with_interest(logger, Interest::READABLE) else { return };
-    tokio::spawn(async move {
-        while let Ok(mut guard) = logger.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-        }
-    });
 }

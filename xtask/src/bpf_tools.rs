@@ -34,7 +34,7 @@ pub fn toolchain() -> Option<PathBuf> {
         .into_iter()
         .find_map(|name| able_prefix(|| rustup_compiler(name.as_ref())));
     of_rustup.or_else(|| {
-        search_path().find_map(|directory| able_prefix(|| Command::new(directory.join("rustc"))))
+        search_path().find_map(|folder| able_prefix(|| Command::new(folder.join("rustc"))))
     })
 }
 
@@ -43,16 +43,11 @@ pub fn linker() -> Option<PathBuf> {
     program("bpf-linker")
 }
 
-/// The program that strips DWARF from the object.
-///
-/// LLVM's own releases are asked first and the newest wins: different releases may lay the same sections out
-/// differently, and the newest is likeliest to be the one that bpf-linker was built with. The Rust toolchain's copy
-/// is the last resort, since it is not part of every installation.
+/// The program that strips DWARF from the object. Any release will do: those of LLVM 14 and 22 write the same bytes.
 pub fn objcopy() -> Option<PathBuf> {
-    newest_llvm()
-        .map(|prefix| prefix.join("bin/llvm-objcopy"))
-        .or_else(|| program("llvm-objcopy"))
-        .or_else(|| objcopy_of(&toolchain()?))
+    program("llvm-objcopy")
+        .or_else(debian_objcopy)
+        .or_else(|| rustup_objcopy(&toolchain()?))
 }
 
 /// Where a program is: on `PATH`, where cargo installs, or where administration commands are, which the `PATH` of an
@@ -62,7 +57,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     search_path()
         .chain(cargo_home().map(|home| home.join("bin")))
         .chain(administration)
-        .map(|directory| directory.join(name))
+        .map(|folder| folder.join(name))
         .find(|file| is_executable(file))
 }
 
@@ -102,27 +97,26 @@ fn is_new_enough(version: &str) -> bool {
     version.strip_prefix("rustc ").and_then(minor) >= wanted
 }
 
-fn newest_llvm() -> Option<PathBuf> {
-    let directories = fs::read_dir("/usr/lib")
+/// Debian has each release of LLVM in a folder of its own; a package beside them puts one on `PATH`.
+fn debian_objcopy() -> Option<PathBuf> {
+    fs::read_dir("/usr/lib")
         .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()));
-    let with_release = directories.filter_map(|directory| {
-        let release: u32 = directory
-            .file_name()?
-            .to_str()?
-            .strip_prefix("llvm-")?
-            .parse()
-            .ok()?;
-        is_executable(&directory.join("bin/llvm-objcopy")).then_some((release, directory))
-    });
-    with_release.max().map(|(_, directory)| directory)
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| {
+            folder
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"llvm-"))
+        })
+        .map(|folder| folder.join("bin/llvm-objcopy"))
+        .filter(|file| is_executable(file))
+        .max()
 }
 
-fn objcopy_of(prefix: &Path) -> Option<PathBuf> {
-    let targets = fs::read_dir(prefix.join("lib/rustlib")).ok()?;
-    targets
-        .filter_map(|target| Some(target.ok()?.path().join("bin")))
-        .flat_map(|directory| ["llvm-objcopy", "rust-objcopy"].map(|name| directory.join(name)))
+/// The component `llvm-tools` of a Rust toolchain.
+fn rustup_objcopy(prefix: &Path) -> Option<PathBuf> {
+    fs::read_dir(prefix.join("lib/rustlib"))
+        .ok()?
+        .filter_map(|target| Some(target.ok()?.path().join("bin/llvm-objcopy")))
         .find(|file| is_executable(file))
 }
 

@@ -43,11 +43,16 @@ const QUICK: &[Stage] = &[
     Stage::new("test --no-fail-fast"),
 ];
 
-/// What runs on this kernel. Each test has a lab of its own with several processes: more at a time starve each other.
-const KERNEL: &[Stage] = &[Stage {
-    variables: &[("RUST_TEST_THREADS", "2")],
-    ..Stage::new("test --no-fail-fast --package tests")
-}];
+/// What runs on this kernel.
+const KERNEL: &[Stage] = &[
+    // The tests start `lb`, which cargo does not know and so would leave as old as it is.
+    Stage::new("build --package lb-userspace --package tests"),
+    // Each test has a lab of its own with several processes: more at a time starve each other.
+    Stage {
+        variables: &[("RUST_TEST_THREADS", "2")],
+        ..Stage::new("test --no-fail-fast --package tests")
+    },
+];
 
 impl Stage {
     const fn new(call: &'static str) -> Self {

@@ -1,6 +1,6 @@
 //! What the kernel can refuse, and what to do about it.
 
-use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError, programs::links::LinkError};
+use aya::{EbpfError, maps::{MapError, xdp::XdpMapError}, pin::PinError, programs::ProgramError, programs::links::LinkError};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -33,6 +33,8 @@ pub enum KernelError {
     Map { map: &'static str, action: &'static str, source: MapError },
     #[error("map {map}: cannot {action}")]
     Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("map DEVICES: cannot add an interface; does its driver support XDP?")]
+    Devices(#[source] XdpMapError),
     #[error("interface {name} does not exist; `ip link` lists those that do")]
     NoInterface { name: String },
     #[error(

@@ -99,7 +99,7 @@ impl Maps {
             Op::PutInterface { index, mac } => {
                 let interface = Plain(Interface { mac: *mac, zero: [0; 2] });
                 on("INTERFACES", "add an interface", self.interfaces.insert(index, interface, 0))?;
-                on("DEVICES", "add an interface", self.devices.insert(*index, *index, None, 0))
+                self.devices.insert(*index, *index, None, 0).map_err(KernelError::Devices)
             }
             Op::RemoveInterface { index } => {
                 on("DEVICES", "remove an interface", self.devices.remove(*index))?;

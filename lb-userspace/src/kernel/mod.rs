@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod error;
 pub mod load;
+pub mod log;
 pub mod maps;
 mod memory;
 pub mod netlink;

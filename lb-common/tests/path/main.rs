@@ -1,0 +1,23 @@
+//! The packet path on the host, judged by frames that another library built.
+//!
+//! Every expected frame is put together from scratch by etherparse, with its lengths and checksums, or is the frame that came
+//! in: nothing here is compared with what the path itself computed.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report; the settings of clippy cover only functions marked as tests"
+)]
+
+mod support;
+
+mod buffer;
+mod checksum;
+mod dns;
+mod layouts;
+mod mutations;
+mod names;
+mod nat;
+mod spread;
+mod ways;
