@@ -11,7 +11,7 @@ use aya_ebpf::{
 use core::{arch::asm, hint::black_box};
 use lb_common::frame::{Frame, Header};
 
-/// Bound of a computed offset. More than any header's; the verifier needs one.
+/// Bound of a computed offset, a mask. More than any header's; the verifier needs one.
 const OFFSET_MAX: usize = 0x7ff;
 /// Bytes that can be moved into the headroom: the headers and the question of a DNS message, at most 74 + 255 + 4.
 const MOVED_MAX: usize = 512;
@@ -45,6 +45,10 @@ impl XdpFrame {
         if offset > OFFSET_MAX {
             return None;
         }
+        let mut offset = offset;
+        // SAFETY: changes nothing, as was just checked. Linux 6.1 does not remember that check for a value that LLVM spilled
+        // before it.
+        unsafe { asm!("{0} &= {1}", inout(reg) offset, const OFFSET_MAX) };
         // LLVM would fold the length of `T` into the offset and compare another register than the one it then reads by,
         // which the verifier can't follow.
         let at = black_box(self.start + offset);

@@ -52,7 +52,7 @@ pub trait Build: Sized {
     fn with_service(self, at: SocketAddr, protocol: u8, backends: &[Backend]) -> Self;
     /// Both protocols of a DNS address.
     fn with_dns(self, at: SocketAddr) -> Self;
-    /// An answer of these addresses, all of one family, that is never spent. Returns its place.
+    /// An answer of these addresses, all of one family, that is never spent.
     fn with_answer(self, name: &Name, records: &[IpAddr]) -> Self;
     /// An address answered for on the link.
     fn with_claim(self, address: IpAddr) -> Self;
