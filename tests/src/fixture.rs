@@ -91,7 +91,8 @@ impl Fixture {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
         let (ebpf, mut maps) = load(None)?;
-        let mut tables = HostTables { seconds: 1_000_000, ..HostTables::default() };
+        let mut tables = HostTables::default();
+        tables.seconds = 1_000_000;
         let ops = ops(eth0, eth1)?;
         let mut backends = Vec::new();
         for op in &ops {

@@ -4,7 +4,7 @@ use crate::fixture::{BROKEN_SERVICE, KNOWN_CLIENTS, OWN_ADDRESSES, UNKNOWN_CLIEN
 use anyhow::{Context as _, Result};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header,
-    PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError, icmpv6::NeighborSolicitationHeader,
+    PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError,
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
@@ -214,7 +214,7 @@ fn solicitation(from: &str, about: &str, with_option: bool) -> Result<Vec<u8>> {
         payload.extend([1, 1]);
         payload.extend(PEER);
     }
-    let kind = Icmpv6Type::NeighborSolicitation(NeighborSolicitationHeader);
+    let kind = Icmpv6Type::NeighborSolicitation;
     let header = Icmpv6Header::with_checksum(kind, from.octets(), group.octets(), &payload)?;
     let builder = PacketBuilder::ethernet2(PEER, [0x33, 0x33, 0xff, 0, 0, 0x10]);
     let builder = builder.ipv6(from.octets(), group.octets(), 255).icmpv6(header.icmp_type);

@@ -1,5 +1,5 @@
 //! The program in the kernel and the path on the host do the same with every frame.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of a test")]
+#![expect(clippy::indexing_slicing, reason = "helpers of a test")]
 
 use lb_common::verdict::Why;
 use std::collections::BTreeMap;

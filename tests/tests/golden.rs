@@ -1,7 +1,6 @@
 //! Golden packets: what the program in the kernel does with a frame, byte for byte, and exactly which counters move.
 //!
 //! `UPDATE=1 cargo test -p tests --test golden` writes them anew, for review.
-#![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, env, fs, path::Path};

@@ -1,7 +1,6 @@
 //! The kernel's verifier accepts the program, and does not have to work much harder for it than it did.
 //!
 //! `UPDATE=1 cargo test -p tests --test verifier` records the number of instructions anew, for review.
-#![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
 use lb_userspace::kernel::load::{load, program};
 use std::{collections::BTreeMap, env, fs, path::Path};

@@ -7,7 +7,7 @@ use crate::{
     verdict::{Verdict, Why},
     wire::{
         arp::{ArpFrame, REPLY, REQUEST},
-        ethernet::IPV4,
+        ethernet::{Ethernet, IPV4},
         icmpv6::{
             ADVERTISEMENT, HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation, OVERRIDE, SOLICITATION, SOLICITED,
         },
@@ -58,7 +58,9 @@ pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Re
         return Err(Why::OtherProtocol);
     }
     let target = asked.target.get();
-    if asked.ip.hop_limit != HOP_LIMIT || !tables.claims(&target) {
+    let complete = usize::from(asked.ip.payload_length.get()) >= NeighborSolicitation::LEN - Ethernet::LEN - Ipv6::LEN;
+    // What a router let through or what ends before its target is not valid (RFC 4861 section 7.1.1).
+    if asked.ip.hop_limit != HOP_LIMIT || !complete || !tables.claims(&target) {
         return Err(Why::NeighborNotOurs);
     }
     let mac = tables.interface(interface).ok_or(Why::Inconsistent)?.mac;

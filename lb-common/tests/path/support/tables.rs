@@ -34,12 +34,13 @@ pub const PROTOCOLS: [u8; 2] = [6, 17];
 
 /// Tables of a balancer with two interfaces and nothing else.
 pub fn empty() -> HostTables {
-    HostTables {
-        settings: Some(Settings { layout: LAYOUT, keys: KEYS, returns: 0 }),
-        interfaces: [(WAN, WAN_MAC), (LAN, LAN_MAC)].map(|(index, mac)| (index, Interface { mac, zero: [0; 2] })).into(),
-        seconds: NOW,
-        ..HostTables::default()
+    let mut tables = HostTables::default();
+    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, returns: 0 });
+    for interface in [WAN, LAN] {
+        tables.interfaces.insert(interface, Interface { mac: mac_of(interface), zero: [0; 2] });
     }
+    tables.seconds = NOW;
+    tables
 }
 
 pub fn endpoint(at: SocketAddr, protocol: u8) -> Endpoint {
