@@ -54,10 +54,8 @@ const REFRESH: Duration = Duration::from_secs(10);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(path: &Path) -> Result<()> {
-    let intent = read_intent(path)?;
+pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
-    let pins = Pins::hold(intent.pins())?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
     let (asked, mut questions) = mpsc::channel(ASKED);
@@ -100,11 +98,6 @@ pub async fn run(path: &Path) -> Result<()> {
     api::remove(agent.intent.socket());
     tracing::info!("stopped; the data path stays up, `lb detach` takes it down");
     Ok(())
-}
-
-fn read_intent(path: &Path) -> Result<Intent> {
-    let config = Config::read(path)?;
-    Ok(Intent::new(&config)?)
 }
 
 struct Agent {
@@ -384,7 +377,7 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> Result<()> {
-        let intent = read_intent(&self.path)?;
+        let intent = Intent::new(&Config::read(&self.path)?)?;
         if (intent.socket(), intent.pins()) != (self.intent.socket(), self.intent.pins()) {
             anyhow::bail!("`socket` and `pins` change only with a restart");
         }

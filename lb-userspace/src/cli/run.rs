@@ -1,6 +1,11 @@
 //! `lb run`.
 
-use crate::agent;
+use crate::{
+    agent,
+    config::Config,
+    kernel::{load::Pins, privileges},
+    model::intent::Intent,
+};
 use anyhow::Result;
 use std::{io, path::Path};
 use tracing_subscriber::EnvFilter;
@@ -9,5 +14,10 @@ use tracing_subscriber::EnvFilter;
 pub fn run(config: &Path) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(config))
+    let intent = Intent::new(&Config::read(config)?)?;
+    // Mounting and making folders takes more privileges than running. Given up before there are threads, or each would have its
+    // own.
+    let pins = Pins::hold(intent.pins())?;
+    privileges::give_up()?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(config, intent, pins))
 }

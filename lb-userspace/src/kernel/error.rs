@@ -33,6 +33,10 @@ pub enum KernelError {
     Map { map: &'static str, action: &'static str, source: MapError },
     #[error("map {map}: cannot {action}")]
     Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("map SLOTS: cannot pin a chunk at {path}")]
+    PinChunk { path: PathBuf, source: PinError },
+    #[error("cannot give up privileges")]
+    Privileges(#[source] caps::errors::CapsError),
     #[error("map DEVICES: cannot add an interface; does its driver support XDP?")]
     Devices(#[source] XdpMapError),
     #[error("interface {name} does not exist; `ip link` lists those that do")]

@@ -123,7 +123,7 @@ pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
     }
     let mut ebpf = loader.load(OBJECT).map_err(refused)?;
     program(&mut ebpf, "lb")?.load().map_err(not_verified)?;
-    let maps = Maps::take(&mut ebpf)?;
+    let maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
     Ok((ebpf, maps))
 }
 

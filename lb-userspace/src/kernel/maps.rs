@@ -7,7 +7,7 @@ use crate::model::{
 };
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMapHash},
+    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMapHash},
     util::nr_cpus,
 };
 use lb_common::{
@@ -20,6 +20,7 @@ use lb_common::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
@@ -43,6 +44,7 @@ pub struct Maps {
     service_words: Memory,
     slots: ArrayOfMaps<MapData, Chunk>,
     chunks: BTreeMap<u32, Memory>,
+    pins: Option<PathBuf>,
     backends: Array<MapData, Plain<Backend>>,
     returns: HashMap<MapData, Plain<Endpoint>, u32>,
     answer_places: HashMap<MapData, Plain<AnswerKey>, u32>,
@@ -69,8 +71,8 @@ where
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+    /// Takes the maps out of a loaded object; chunks of the slot space are pinned where its maps are.
+    pub fn take(ebpf: &mut Ebpf, pins: Option<&Path>) -> Result<Self, KernelError> {
         let services = take(ebpf, "SERVICES")?;
         Ok(Self {
             settings: take(ebpf, "SETTINGS")?,
@@ -82,6 +84,7 @@ impl Maps {
             services,
             slots: take(ebpf, "SLOTS")?,
             chunks: BTreeMap::new(),
+            pins: pins.map(Into::into),
             backends: take(ebpf, "BACKENDS")?,
             returns: take(ebpf, "RETURNS")?,
             answer_places: take(ebpf, "ANSWER_PLACES")?,
@@ -154,15 +157,22 @@ impl Maps {
             std::collections::btree_map::Entry::Occupied(entry) => return Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => entry,
         };
-        let array = match self.slots.get(&index, 0) {
-            Ok(array) => array,
-            Err(MapError::KeyNotFound) => {
+        // Each has a pin of its own: a map is opened by its id only with CAP_SYS_ADMIN, which the agent does not keep.
+        let pin = self.pins.as_ref().map(|pins| pins.join(format!("SLOTS-{index}")));
+        let array = match pin.as_ref().filter(|pin| pin.exists()) {
+            Some(pin) => {
+                let data = on("SLOTS", "open a chunk", MapData::from_pin(pin))?;
+                on("SLOTS", "open a chunk", Chunk::try_from(Map::Array(data)))?
+            }
+            None => {
                 let array = on("SLOTS", "create a chunk", Chunk::create(CHUNK_SLOTS, MMAPABLE))?;
-                on("SLOTS", "add a chunk", self.slots.set(index, &array, 0))?;
+                if let Some(pin) = pin {
+                    array.map().pin(&pin).map_err(|source| KernelError::PinChunk { path: pin, source })?;
+                }
                 array
             }
-            Err(source) => return Err(KernelError::Map { map: "SLOTS", action: "open a chunk", source }),
         };
+        on("SLOTS", "add a chunk", self.slots.set(index, &array, 0))?;
         Ok(chunk.insert(Memory::map("SLOTS", &array)?))
     }
 

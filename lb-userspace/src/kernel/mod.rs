@@ -8,6 +8,7 @@ pub mod maps;
 mod memory;
 pub mod netlink;
 mod plain;
+pub mod privileges;
 
 pub use error::KernelError;
 

@@ -145,6 +145,18 @@ pub fn service(
     text
 }
 
+/// The part of a config that has the balancer answer DNS questions at its addresses; names follow.
+pub fn dns(lab: &Lab) -> String {
+    let (ipv4, ipv6) = (lab.balancer().ipv4(), lab.balancer().ipv6());
+    format!("\n[dns]\nlisten = [\"{ipv4}\", \"{ipv6}\"]\n")
+}
+
+/// The part of a config that is about one name; `more` is put behind it, such as `check = "web"`.
+pub fn name(name: &str, addresses: &[IpAddr], more: &str) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    format!("\n[[dns.name]]\nname = \"{name}\"\nttl_seconds = 5\naddresses = {addresses:?}\n{more}\n")
+}
+
 /// Where a lab's [`SERVICES`] are.
 pub fn service_addresses(lab: &Lab) -> [SocketAddr; 2] {
     let ips: [IpAddr; 2] = [lab.service_ipv4(0).into(), lab.service_ipv6(0).into()];

@@ -1,0 +1,24 @@
+//! The capabilities that a running agent needs, and the end of all others.
+
+use super::error::KernelError;
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// What is kept: maps and programs, interfaces and netlink, what the verifier asks for, and ports below 1024.
+const KEPT: [Capability; 5] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_BIND_SERVICE,
+];
+
+/// Gives up every other capability of this thread and of all threads that it starts from now on.
+pub fn give_up() -> Result<(), KernelError> {
+    let held = caps::read(None, CapSet::Permitted).map_err(KernelError::Privileges)?;
+    let kept: CapsHashSet = KEPT.into_iter().filter(|capability| held.contains(capability)).collect();
+    // What is effective has to be permitted, so it shrinks first.
+    for (set, keep) in [(CapSet::Inheritable, &CapsHashSet::new()), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)] {
+        caps::set(None, set, keep).map_err(KernelError::Privileges)?;
+    }
+    Ok(())
+}
