@@ -3,8 +3,8 @@
 use crate::{
     frame::{Frame, Header},
     tables::{
-        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch, Service, Settings, Slot, Tables,
-        Traffic,
+        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch,
+        Service, Settings, Slot, Tables, Traffic,
     },
     verdict::Why,
 };
@@ -12,6 +12,7 @@ use bytemuck::Zeroable;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    net::IpAddr,
     vec,
     vec::Vec,
 };
@@ -31,7 +32,12 @@ impl Buffer {
         let mut bytes = vec![0; head];
         bytes.extend_from_slice(frame);
         bytes.resize(head + frame.len() + tail, 0);
-        Self { bytes, start: head, end: head + frame.len(), interface }
+        Self {
+            bytes,
+            start: head,
+            end: head + frame.len(),
+            interface,
+        }
     }
 
     /// The bytes of the frame.
@@ -62,11 +68,15 @@ impl Frame for Buffer {
     }
 
     fn view<T: Header>(&self, offset: usize) -> Option<&T> {
-        T::ref_from_prefix(self.bytes().get(offset..)?).ok().map(|(header, _)| header)
+        T::ref_from_prefix(self.bytes().get(offset..)?)
+            .ok()
+            .map(|(header, _)| header)
     }
 
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?).ok().map(|(header, _)| header)
+        T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?)
+            .ok()
+            .map(|(header, _)| header)
     }
 
     fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()> {
@@ -107,8 +117,10 @@ pub struct HostTables {
     pub backends: BTreeMap<u32, Backend>,
     /// Ids of the NAT backends, by own endpoint.
     pub returns: BTreeMap<Endpoint, u32>,
-    /// Routes of replies, by the address of the client; the others are not forwarded.
+    /// Routes of replies, by the address of the client.
     pub routes: BTreeMap<Address, Route>,
+    /// Prefixes on a link, each with its length in bits: without a route of its own, an address in one is left to the kernel.
+    pub links: Vec<(IpAddr, u32)>,
     /// Places of the answers, by key.
     pub answer_places: BTreeMap<AnswerKey, u32>,
     /// Answers, by place.
@@ -163,7 +175,12 @@ impl Tables for HostTables {
     }
 
     fn route(&self, _interface: u32, _from: &Endpoint, to: &Endpoint, _length: u16) -> Route {
-        self.routes.get(&to.address).copied().unwrap_or(Route::NotForwarded)
+        let on_link = |(prefix, bits): &(IpAddr, u32)| starts_with(to.ip(), *prefix, *bits);
+        match self.routes.get(&to.address) {
+            Some(route) => *route,
+            None if self.links.iter().any(on_link) => Route::Stack,
+            None => Route::NotForwarded,
+        }
     }
 
     fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
@@ -188,7 +205,10 @@ impl Tables for HostTables {
             return None;
         }
         // Not zeros: what the path does not load must not matter.
-        let mut scratch = Scratch { name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS], ..Scratch::zeroed() };
+        let mut scratch = Scratch {
+            name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS],
+            ..Scratch::zeroed()
+        };
         let result = work(&mut scratch);
         self.lent.set(false);
         Some(result)
@@ -204,4 +224,17 @@ impl Tables for HostTables {
     fn count(&self, why: Why) {
         *self.counts.borrow_mut().entry(why).or_default() += 1;
     }
+}
+
+fn starts_with(address: IpAddr, prefix: IpAddr, bits: u32) -> bool {
+    let same = match (address, prefix) {
+        (IpAddr::V4(address), IpAddr::V4(prefix)) => {
+            (address.to_bits() ^ prefix.to_bits()).leading_zeros()
+        }
+        (IpAddr::V6(address), IpAddr::V6(prefix)) => {
+            (address.to_bits() ^ prefix.to_bits()).leading_zeros()
+        }
+        _ => return false,
+    };
+    same >= bits
 }

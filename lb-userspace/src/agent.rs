@@ -11,7 +11,7 @@ use crate::{
         load::{self, Pins},
         log,
         maps::{Found, Maps},
-        netlink::{self, Netlink},
+        netlink::{self, Link, Netlink},
         KernelError,
     },
     link_groups::LinkGroups,
@@ -42,7 +42,7 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
-    task::{AbortHandle, block_in_place},
+    task::{AbortHandle, JoinHandle, block_in_place},
     time::{sleep_until, Instant as Deadline},
 };
 
@@ -118,7 +118,7 @@ struct Agent {
     changed: bool,
     link_groups: LinkGroups,
     names: watch::Sender<Arc<Names>>,
-    listeners: Vec<AbortHandle>,
+    listeners: Vec<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
     counts: Arc<Counts>,
 }
@@ -244,15 +244,19 @@ impl Agent {
     }
 
     /// MAC addresses of the interfaces in the config, by index.
-    async fn interfaces(&mut self) -> Result<BTreeMap<u32, [u8; 6]>> {
+    async fn interfaces(&self) -> Result<BTreeMap<u32, [u8; 6]>> {
+        Ok(self.links().await?.into_iter().map(|(index, link)| (index, link.mac)).collect())
+    }
+
+    /// The interfaces in the config, with their indexes.
+    async fn links(&self) -> Result<Vec<(u32, Link)>> {
         let links = self.netlink.links().await?;
-        let mut interfaces = BTreeMap::new();
-        for name in self.intent.interfaces() {
-            let link = links.iter().find(|(_, link)| link.name == *name);
-            let (index, link) = link.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
-            interfaces.insert(*index, link.mac);
-        }
-        Ok(interfaces)
+        let link = |name: &String| {
+            let found = links.iter().find(|(_, link)| link.name == *name);
+            let (index, link) = found.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
+            Ok((*index, link.clone()))
+        };
+        self.intent.interfaces().iter().map(link).collect()
     }
 
     async fn look_up_ways(&mut self) {
@@ -285,28 +289,42 @@ impl Agent {
         self.conditions.ways = ways;
     }
 
-    /// Puts the program on the interfaces of the config, and takes it off others that it is still on.
+    /// Puts the program on the interfaces of the config, and takes it off others that it is still on; if it can't be on one of
+    /// them, nothing changes.
     async fn attach(&mut self) -> Result<()> {
-        for name in attach::attached(self.pins.path()) {
-            if !self.intent.interfaces().contains(&name) {
-                attach::detach(self.pins.path(), &name)?;
-                self.attached.remove(&name);
-                tracing::info!(interface = name, "detached");
-            }
-        }
-        let links = self.netlink.links().await?;
-        for name in self.intent.interfaces() {
-            let link = links.iter().find(|(_, link)| link.name == *name);
-            let (index, _) = link.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
-            if self.attached.get(name) == Some(index) {
+        let wanted = self.links().await?;
+        let before = attach::attached(self.pins.path());
+        let mut added: Vec<String> = Vec::new();
+        for (index, Link { name, .. }) in wanted {
+            if self.attached.get(&name) == Some(&index) {
                 continue;
             }
             let program = load::program(&mut self.ebpf, "lb")?;
-            block_in_place(|| attach::attach(program, &self.pins, name, *index, self.intent.attach()))?;
-            self.attached.insert(name.clone(), *index);
+            if let Err(error) = block_in_place(|| attach::attach(program, &self.pins, &name, index, self.intent.attach())) {
+                added.iter().for_each(|name| self.detach_from(name));
+                return Err(error.into());
+            }
             tracing::info!(interface = name, "attached");
+            // One that was attached by an earlier agent has its traffic, whatever becomes of this one.
+            if !before.contains(&name) {
+                added.push(name.clone());
+            }
+            self.attached.insert(name, index);
+        }
+        for name in before {
+            if !self.intent.interfaces().contains(&name) {
+                self.detach_from(&name);
+            }
         }
         Ok(())
+    }
+
+    fn detach_from(&mut self, name: &str) {
+        match attach::detach(self.pins.path(), name) {
+            Ok(_) => tracing::info!(interface = name, "detached"),
+            Err(error) => tracing::error!("{:#}", anyhow::Error::from(error)),
+        }
+        self.attached.remove(name);
     }
 
     fn detach(&mut self) -> Result<usize, KernelError> {
@@ -321,7 +339,7 @@ impl Agent {
 
     fn listen(&mut self, listener: Listener) {
         let serve = listener.run(self.names.subscribe(), self.asked.clone(), Arc::clone(&self.counts));
-        self.listeners.push(tokio::spawn(serve).abort_handle());
+        self.listeners.push(tokio::spawn(serve));
     }
 
     /// Makes the tables what they should be.
@@ -384,10 +402,15 @@ impl Agent {
         let (new, old): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) =
             (intent.dns().iter().copied().collect(), self.intent.dns().iter().copied().collect());
         // Sockets of addresses that stay are kept only if all stay: answering pauses for no longer than a bind takes.
-        let listener = if new == old { None } else { Some(self.rebind(&intent)?) };
+        let listener = if new == old { None } else { Some(self.rebind(&intent).await?) };
         let before = std::mem::replace(&mut self.intent, intent);
         if let Err(error) = self.attach().await {
             self.intent = before;
+            if let Some(listener) = listener {
+                drop(listener);
+                let old = Listener::bind(self.intent.dns())?;
+                self.listen(old);
+            }
             return Err(error);
         }
         if let Some(listener) = listener {
@@ -399,9 +422,11 @@ impl Agent {
         Ok(())
     }
 
-    fn rebind(&mut self, intent: &Intent) -> Result<Listener> {
+    async fn rebind(&mut self, intent: &Intent) -> Result<Listener> {
         for listener in self.listeners.drain(..) {
             listener.abort();
+            // Its sockets are closed when it has ended, and not before.
+            let _ = listener.await;
         }
         match Listener::bind(intent.dns()) {
             Ok(listener) => Ok(listener),

@@ -34,7 +34,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::{IpAddr, Ipv6Addr}, sync::Arc};
 
 const CONFIG: &str = include_str!("../fixture.toml");
 /// The interface that a test run's frames come in by: loopback.
@@ -102,14 +102,7 @@ impl Fixture {
                 backends.push(*id);
             }
         }
-        for address in KNOWN_CLIENTS {
-            let client = [2, 0, 0, 0, 0, 0x10];
-            let route = Route::Via { interface: eth0.index, ethernet: ethernet::addresses(client, eth0.mac) };
-            tables.routes.insert(address_words(address.parse()?), route);
-        }
-        for address in UNKNOWN_CLIENTS {
-            tables.routes.insert(address_words(address.parse()?), Route::Stack);
-        }
+        add_routes(&mut tables, eth0, eth1)?;
         Ok(Self { ebpf, maps, host: tables, backends })
     }
 
@@ -164,6 +157,26 @@ impl Fixture {
     fn host_traffic(&self) -> BTreeMap<u32, (u64, u64)> {
         self.host.traffic().into_iter().map(|(id, traffic)| (id, (traffic.packets, traffic.bytes))).collect()
     }
+}
+
+/// The routes of a routed lab's balancer.
+fn add_routes(tables: &mut HostTables, eth0: &Interface, eth1: &Interface) -> Result<()> {
+    for interface in [eth0, eth1] {
+        tables.links.extend([(interface.ipv4.into(), 24), (interface.ipv6.into(), 64)]);
+        // For this machine, or for all on the link.
+        let [a, b, c, _] = interface.ipv4.octets();
+        let network = Ipv6Addr::from_bits(interface.ipv6.to_bits() >> 64 << 64);
+        let broadcast = [0, 255].map(|last| IpAddr::from([a, b, c, last]));
+        for address in [interface.ipv4.into(), interface.ipv6.into(), network.into()].into_iter().chain(broadcast) {
+            tables.routes.insert(address_words(address), Route::NotForwarded);
+        }
+    }
+    for address in KNOWN_CLIENTS {
+        let client = [2, 0, 0, 0, 0, 0x10];
+        let route = Route::Via { interface: eth0.index, ethernet: ethernet::addresses(client, eth0.mac) };
+        tables.routes.insert(address_words(address.parse()?), route);
+    }
+    Ok(())
 }
 
 fn moved<K: Copy + Ord, V: Copy + Default + PartialEq>(

@@ -63,13 +63,21 @@ fn parse4<F: Frame>(frame: &F) -> Result<Packet, Why> {
         return Err(Why::OtherProtocol);
     }
     let length = ip.total_length.get();
-    if frame.len() < Ethernet::LEN + usize::from(length) || usize::from(length) < Ipv4::LEN + transport_length(ip.protocol) {
+    if frame.len() < Ethernet::LEN + usize::from(length)
+        || usize::from(length) < Ipv4::LEN + transport_length(ip.protocol)
+    {
         return Err(Why::Truncated);
     }
     let tail = |port| Endpoint::tail(port, ip.protocol, FAMILY_4);
     Ok(Packet::Flow(Flow {
-        from: Endpoint { address: [u64::from(ip.source.get()), 0], tail: tail(ports.source) },
-        to: Endpoint { address: [u64::from(ip.destination.get()), 0], tail: tail(ports.destination) },
+        from: Endpoint {
+            address: [u64::from(ip.source.get()), 0],
+            tail: tail(ports.source),
+        },
+        to: Endpoint {
+            address: [u64::from(ip.destination.get()), 0],
+            tail: tail(ports.destination),
+        },
         length,
         family: FAMILY_4,
         protocol: ip.protocol,
@@ -79,6 +87,9 @@ fn parse4<F: Frame>(frame: &F) -> Result<Packet, Why> {
 #[inline(always)]
 fn parse6<F: Frame>(frame: &F) -> Result<Packet, Why> {
     let Head6 { ip, ports, .. } = frame.head().ok_or(Why::Truncated)?;
+    if ip.version_class_flow.get() >> 28 != 6 {
+        return Err(Why::NotIp);
+    }
     if ip.next_header == ICMPV6 {
         return Ok(Packet::NeighborSolicitation);
     }
@@ -87,13 +98,20 @@ fn parse6<F: Frame>(frame: &F) -> Result<Packet, Why> {
     }
     // An IPv6 packet without a jumbogram option is never longer than this sum fits (RFC 2675 is not for us).
     let length = usize::from(ip.payload_length.get()) + Ipv6::LEN;
-    if frame.len() < Ethernet::LEN + length || length < Ipv6::LEN + transport_length(ip.next_header) {
+    if frame.len() < Ethernet::LEN + length || length < Ipv6::LEN + transport_length(ip.next_header)
+    {
         return Err(Why::Truncated);
     }
     let tail = |port| Endpoint::tail(port, ip.next_header, FAMILY_6);
     Ok(Packet::Flow(Flow {
-        from: Endpoint { address: ip.source.get(), tail: tail(ports.source) },
-        to: Endpoint { address: ip.destination.get(), tail: tail(ports.destination) },
+        from: Endpoint {
+            address: ip.source.get(),
+            tail: tail(ports.source),
+        },
+        to: Endpoint {
+            address: ip.destination.get(),
+            tail: tail(ports.destination),
+        },
         length: length as u16,
         family: FAMILY_6,
         protocol: ip.next_header,

@@ -9,13 +9,20 @@ use crate::{
 
 /// The slot that the flow's hash falls into.
 #[inline(always)]
-pub fn slot<'t, T: Tables>(tables: &'t T, settings: &Settings, service: &Service, flow: &Flow) -> Result<&'t Slot, Why> {
+pub fn slot<'t, T: Tables>(
+    tables: &'t T,
+    settings: &Settings,
+    service: &Service,
+    flow: &Flow,
+) -> Result<&'t Slot, Why> {
     let region = Region::from_word(service.region);
     if region.slots == 0 {
         return Err(Why::NoBackend);
     }
     let index = hash::slot(hash::flow(&settings.keys, words(flow)), region.slots);
-    tables.slot(region.first.wrapping_add(index)).ok_or(Why::Inconsistent)
+    tables
+        .slot(region.first.wrapping_add(index))
+        .ok_or(Why::Inconsistent)
 }
 
 /// What a flow is told by: client address and both ports. The service's address is left out, since each service has a table
@@ -23,5 +30,9 @@ pub fn slot<'t, T: Tables>(tables: &'t T, settings: &Settings, service: &Service
 #[inline(always)]
 fn words(flow: &Flow) -> [u64; 3] {
     let [first, second] = flow.from.address;
-    [first, second, flow.from.tail << 32 | flow.to.tail & 0xffff_ffff]
+    [
+        first,
+        second,
+        flow.from.tail << 32 | flow.to.tail & 0xffff_ffff,
+    ]
 }

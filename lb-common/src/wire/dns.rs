@@ -1,12 +1,6 @@
 //! DNS messages (RFC 1035 section 4.1) and EDNS (RFC 6891), as far as the path reads them.
 
-use super::{
-    ethernet::Addresses,
-    header,
-    ipv4::Ipv4,
-    ipv6::Ipv6,
-    transport::Udp,
-};
+use super::{ethernet::Addresses, header, ipv4::Ipv4, ipv6::Ipv6, transport::Udp};
 use zerocopy::byteorder::{
     little_endian::{U32 as Le32, U64 as Le64},
     network_endian::{U16, U32},

@@ -3,7 +3,6 @@
 //! Every expected frame is put together from scratch by etherparse, with its lengths and checksums, or is the frame that came
 //! in: nothing here is compared with what the path itself computed.
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

@@ -8,6 +8,7 @@ mod status;
 use crate::{
     api::{DrainRequest, Interfaces, client},
     config::ConfigErrors,
+    dns::listen::ListenError,
     kernel::KernelError,
 };
 use anyhow::Result;
@@ -114,7 +115,7 @@ pub fn run(cli: Cli) -> Result<()> {
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<ConfigErrors>() {
         ExitCode::from(2)
-    } else if error.is::<KernelError>() {
+    } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
     } else {
         ExitCode::FAILURE

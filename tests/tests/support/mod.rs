@@ -1,5 +1,10 @@
 //! What the end-to-end tests start from: a lab with servers and an agent, its config, and what the status says.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
 
 use serde_json::Value;
 use std::{
@@ -154,7 +159,9 @@ pub fn dns(lab: &Lab) -> String {
 /// The part of a config that is about one name; `more` is put behind it, such as `check = "web"`.
 pub fn name(name: &str, addresses: &[IpAddr], more: &str) -> String {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    format!("\n[[dns.name]]\nname = \"{name}\"\nttl_seconds = 5\naddresses = {addresses:?}\n{more}\n")
+    format!(
+        "\n[[dns.name]]\nname = \"{name}\"\nttl_seconds = 5\naddresses = {addresses:?}\n{more}\n"
+    )
 }
 
 /// Where a lab's [`SERVICES`] are.

@@ -1,0 +1,231 @@
+//! What can be wrong with a config: each with its place, what it is, and what to write instead.
+
+use lb_common::tables::MAX_RECORDS;
+use std::{fmt, io, net::IpAddr, path::PathBuf};
+use thiserror::Error;
+
+/// All that is wrong with a config, from the first line to the last.
+#[derive(Debug, Error)]
+pub struct ConfigErrors {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, by line; at least one.
+    pub errors: Vec<ConfigError>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        for (index, ConfigError { line, place, problem }) in self.errors.iter().enumerate() {
+            if index > 0 {
+                writeln!(formatter)?;
+            }
+            write!(formatter, "{path}:")?;
+            if let Some(line) = line {
+                write!(formatter, "{line}:")?;
+            }
+            write!(formatter, " {place}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The line, counted from one; none if something is missing in the whole file.
+    pub line: Option<usize>,
+    /// The part of the config.
+    pub place: Place,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// A part of the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named like the parts")]
+pub enum Place {
+    Top,
+    Check(String),
+    Service(String),
+    Dns,
+    Name(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Top => Ok(()),
+            Self::Check(name) => write!(formatter, "check `{name}`: "),
+            Self::Service(name) => write!(formatter, "service `{name}`: "),
+            Self::Dns => write!(formatter, "dns: "),
+            Self::Name(name) => write!(formatter, "name `{name}`: "),
+        }
+    }
+}
+
+/// What is wrong, and what to write instead.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum Problem {
+    // The text.
+    #[error("cannot read the config: {error}")]
+    Unreadable { error: io::Error },
+    #[error("not TOML: {0}")]
+    Syntax(String),
+    #[error("unknown key `{key}`; the keys here are {}", list(known))]
+    UnknownKey { key: String, known: Vec<String> },
+    #[error("{found} where {expected} belongs")]
+    WrongType { found: String, expected: String },
+
+    // Any value.
+    #[error("no `{key}`; write {cure}")]
+    Missing { key: &'static str, cure: &'static str },
+    #[error("{what} {value} is out of range; write {least} to {most}")]
+    OutOfRange { what: &'static str, value: i64, least: u32, most: u32 },
+    #[error("{what} {value} is not a port; write 1 to 65535")]
+    NotAPort { what: &'static str, value: i64 },
+    #[error("{what} `{value}` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10")]
+    NotAnAddress { what: &'static str, value: String },
+    #[error("{what} {address} is {kind}; write {cure}")]
+    UnusableAddress { what: &'static str, address: IpAddr, kind: &'static str, cure: &'static str },
+    #[error("{what} `{value}` is unknown; write {known}")]
+    UnknownChoice { what: &'static str, value: String, known: String },
+    #[error("{what} `{path}` is not an absolute path; begin it with `/`")]
+    RelativePath { what: &'static str, path: String },
+    #[error("{count} {what} are more than the maps hold; write at most {most}")]
+    TooMany { what: &'static str, count: usize, most: u32 },
+    #[error("nothing to do; write a [[service]], or [dns] with a [[dns.name]]")]
+    NothingToDo,
+
+    // Interfaces.
+    #[error("no interface; write interfaces = [\"eth0\"] with the names that `ip link` shows")]
+    NoInterfaces,
+    #[error("interface `{name}` is there twice; write it once")]
+    DuplicateInterface { name: String },
+    #[error("`{name}` is not the name of an interface; write 1 to 15 bytes without spaces, `/` and `:`, as `ip link` shows it")]
+    InterfaceName { name: String },
+
+    // The secret.
+    #[error("no `secret`; write secret = \"...\" or secret_file = \"...\" with the output of `openssl rand -hex 16`")]
+    NoSecret,
+    #[error("both `secret` and `secret_file`; write one of them")]
+    TwoSecrets,
+    #[error("the secret has {length} characters, 16 are the least; write the output of `openssl rand -hex 16`")]
+    ShortSecret { length: usize },
+    #[error("cannot read secret_file {}: {error}; make it with `openssl rand -hex 16 > {0}`", path.display())]
+    SecretFile { path: PathBuf, error: io::Error },
+
+    // Checks.
+    #[error("timeout_ms {timeout} is longer than interval_ms {interval}; write {interval} or less")]
+    TimeoutBeyondInterval { timeout: u32, interval: u32 },
+    #[error("there is no check `{check}`; {}", checks(known))]
+    UnknownCheck { check: String, known: Vec<String> },
+    #[error("check `{check}` has no port, and {user} needs one to connect to; write `port` in [check.{check}]")]
+    CheckWithoutPort { check: String, user: &'static str },
+    #[error("a udp service has no check of its own; write check = \"...\", the name of a check with a TCP port that tells of it")]
+    UdpWithoutCheck,
+
+    // Services and backends.
+    #[error("`{name}` is not a name for a service; write letters, digits, `-`, `_` and `.`")]
+    ServiceName { name: String },
+    #[error("another service, at line {line}, has this name; write another one")]
+    DuplicateServiceName { line: usize },
+    #[error("service `{other}`, at line {line}, has the same address, port and protocol; change one of them, or merge the services")]
+    DuplicateService { other: String, line: usize },
+    #[error("DNS questions are answered at {address} port {port}; write another address or port")]
+    ServiceAtDns { address: IpAddr, port: u16 },
+    #[error("slots {slots} is not a prime; write {prime}")]
+    SlotsNotPrime { slots: u32, prime: u32 },
+    #[error(
+        "{slots} slots are too few for a backend with weight {weight} of {total}, which needs a share of at least 2; {}",
+        more_slots(*enough)
+    )]
+    TooFewSlots { slots: u32, weight: u32, total: u64, enough: Option<u32> },
+    #[error("no backend; write a [[service.backend]] with its address")]
+    NoBackends,
+    #[error("every backend has weight 0, so none takes traffic; write a weight of 1 or more for one")]
+    NoWeight,
+    #[error("backend {backend} is {}, the service's address {}; write backends of the service's family", family(*backend), family(*service))]
+    OtherFamily { backend: IpAddr, service: IpAddr },
+    #[error("backend port {backend} is not the service's port {service}, and dsr rewrites no ports; write {service}, or mode = \"nat\"")]
+    DsrPort { backend: u16, service: u16 },
+    #[error("backend {address} port {port} is there twice, first at line {line}; write it once, with the sum of the weights")]
+    DuplicateBackend { address: IpAddr, port: u16, line: usize },
+    #[error(
+        "backend {address} port {port} is also behind service `{other}`, at line {line}, and nat could not tell their replies \
+         apart; give it another port or address in one of them"
+    )]
+    SharedNatBackend { address: IpAddr, port: u16, other: String, line: usize },
+
+    // DNS.
+    #[error("no address to answer at; write listen = [\"192.0.2.53\"] with addresses of this machine")]
+    NoListen,
+    #[error("listen address {address} is there twice; write it once")]
+    DuplicateListen { address: IpAddr },
+    #[error("the name is empty; write one such as www.example.com")]
+    EmptyName,
+    #[error("wildcards are not supported; write each name")]
+    Wildcard,
+    #[error("an empty label, two dots in a row or one at the start; write names such as www.example.com")]
+    EmptyLabel,
+    #[error("label `{label}` has {} bytes, 63 are the most; write a shorter one", label.len())]
+    LongLabel { label: String },
+    #[error("the name has {length} bytes on the wire, 255 are the most; write a shorter one")]
+    LongName { length: usize },
+    #[error("`{character}` cannot be in a name; write letters, digits, `-` and `_`, and international names as xn--...")]
+    NameCharacter { character: char },
+    #[error("the name is there twice, first at line {line}; write it once, with all its addresses")]
+    DuplicateName { line: usize },
+    #[error("no address; write addresses = [\"192.0.2.10\"]")]
+    NoAddresses,
+    #[error("address {address} is there twice; write it once")]
+    DuplicateAddress { address: IpAddr },
+    #[error("{count} {family} addresses do not fit in one answer; write at most {}", MAX_RECORDS)]
+    TooManyAddresses { family: &'static str, count: usize },
+}
+
+impl Problem {
+    /// From the message of the TOML reader, whose errors have neither variants nor, in case of a secret, discretion: they quote
+    /// the whole line.
+    pub(super) fn from_toml(message: &str) -> Self {
+        if let Some(rest) = message.strip_prefix("unknown field `") {
+            let mut quoted = rest.split('`').step_by(2).map(str::to_owned);
+            return Self::UnknownKey { key: quoted.next().unwrap_or_default(), known: quoted.collect() };
+        }
+        let type_error = message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+        let Some((found, expected)) = type_error else { return Self::Syntax(message.into()) };
+        let expected = match expected {
+            "i64" => "a whole number",
+            "a string" => "a string in quotes",
+            "a sequence" => "a list in brackets, [...] or [[...]],",
+            "a map" => "a table",
+            other => other,
+        };
+        let found = match found {
+            "map" => "a table",
+            "sequence" => "a list",
+            other => other,
+        };
+        Self::WrongType { found: found.into(), expected: expected.into() }
+    }
+}
+
+fn list(words: &[String]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn checks(known: &[String]) -> String {
+    if known.is_empty() { "write one, [check.<name>]".into() } else { format!("those that are there are {}", list(known)) }
+}
+
+fn more_slots(enough: Option<u32>) -> String {
+    match enough {
+        Some(enough) => format!("write slots = {enough} or more, or weights that differ less"),
+        None => "write weights that differ less, or fewer backends".into(),
+    }
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}

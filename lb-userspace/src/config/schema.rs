@@ -1,0 +1,159 @@
+//! The keys of the config, each with its help. Nothing is required and no value judged here, so that all that is wrong with a
+//! config can be said at once.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{collections::BTreeMap, fmt};
+use toml::Spanned;
+
+/// A value with its place in the text.
+pub type Written<T> = Option<Spanned<T>>;
+/// A list of values, each with its place in the text.
+pub type List<T> = Vec<Spanned<T>>;
+
+/// The whole config.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct File {
+    /// Names of the interfaces that the program is attached to; at least one.
+    #[serde(default)]
+    pub interfaces: List<String>,
+    /// How it is attached: `native` (in the driver; the default) or `generic` (slow, for drivers without XDP).
+    pub attach: Written<String>,
+    /// What keys the hash of flows: the same on every machine of a fleet, known to nobody else, at least 16 characters. Make one
+    /// with `openssl rand -hex 16`. Either this or `secret_file` is required.
+    pub secret: Written<Secret>,
+    /// A file with the secret, absolute or from the config's folder. A newline at its end is not part of the secret.
+    pub secret_file: Written<String>,
+    /// Path of the Unix socket where the agent answers the commands; default `/run/lb/lb.sock`.
+    pub socket: Written<String>,
+    /// Folder on bpffs where maps and links are pinned, so that they outlive the agent; default `/sys/fs/bpf/lb`.
+    pub pins: Written<String>,
+    /// Health checks by name: `[check.web]`.
+    #[serde(default)]
+    pub check: BTreeMap<Spanned<String>, Check>,
+    /// Services, each `[[service]]`.
+    #[serde(default)]
+    pub service: List<Service>,
+    /// DNS.
+    pub dns: Written<Dns>,
+}
+
+/// A health check, `[check.<name>]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Check {
+    /// What is done: `tcp` (a connection is opened; the default).
+    pub kind: Written<String>,
+    /// The port to connect to; default the backend's.
+    pub port: Written<i64>,
+    /// Milliseconds from one check to the next; default 1000.
+    pub interval_ms: Written<i64>,
+    /// Milliseconds after which an answer no longer counts; at most `interval_ms`, default 500 or that if it is less.
+    pub timeout_ms: Written<i64>,
+    /// Successes in a row that bring a target up; default 2. The first result of all decides at once.
+    pub rise: Written<i64>,
+    /// Failures in a row that take a target down; default 3.
+    pub fall: Written<i64>,
+}
+
+/// An address, port and protocol that clients connect to, `[[service]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Service {
+    /// What the service is called; required.
+    pub name: Written<String>,
+    /// The address that clients connect to, on no interface of this machine; required.
+    pub address: Written<String>,
+    /// The port that clients connect to; required.
+    pub port: Written<i64>,
+    /// `tcp` (the default) or `udp`.
+    pub protocol: Written<String>,
+    /// How packets reach the backends; required. `dsr`: only the MAC address changes, so the backend is on the same link, has the
+    /// service's address on its loopback, and answers the client itself. `nat`: address and port are rewritten, so the
+    /// backend's way back has to lead through this machine.
+    pub mode: Written<String>,
+    /// Size of the slot table, a prime from 251 to 65537; default about 100 for each backend. Larger tables hold weights more
+    /// exactly and move fewer flows on a change, for 8 bytes a slot.
+    pub slots: Written<i64>,
+    /// Who answers ARP and neighbour solicitations for the address: `link` (this machine; the default) or `routed` (nobody:
+    /// the address is routed to this machine).
+    pub claim: Written<String>,
+    /// The name of the backends' health check; default a TCP check of the backend's port. UDP services need one with a port.
+    pub check: Written<String>,
+    /// The backends, each `[[service.backend]]`; at least one.
+    #[serde(default)]
+    pub backend: List<Backend>,
+}
+
+/// A server behind a service, `[[service.backend]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Backend {
+    /// Its own address, of the same family as the service's; required.
+    pub address: Written<String>,
+    /// Its port; default the service's, and in mode `dsr` never another one.
+    pub port: Written<i64>,
+    /// Its share of the service's flows, in proportion to the other backends' weights; default 1. 0: it takes no traffic.
+    pub weight: Written<i64>,
+}
+
+/// DNS, `[dns]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Dns {
+    /// Addresses of this machine where questions are answered; at least one.
+    #[serde(default)]
+    pub listen: List<String>,
+    /// The port where they are answered; default 53.
+    pub port: Written<i64>,
+    /// The names that are answered for, each `[[dns.name]]`.
+    #[serde(default)]
+    pub name: List<Name>,
+}
+
+/// A name in DNS, `[[dns.name]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Name {
+    /// The name; required.
+    pub name: Written<String>,
+    /// Seconds for which resolvers may keep an answer; default 30.
+    pub ttl_seconds: Written<i64>,
+    /// The name's addresses, up to 16 of each family; at least one. Those that are up are answered.
+    #[serde(default)]
+    pub addresses: List<String>,
+    /// The name of the addresses' health check, which needs a port; default none: the addresses count as up.
+    pub check: Written<String>,
+}
+
+/// What keys the hash of flows. Nothing shows it.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// From its bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Self(text.into_bytes())),
+            // serde's own error would show the value.
+            _ => Err(D::Error::custom("invalid type: another value, expected a string")),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The sockets around [`crate::model::dns`].
+
+mod connection;
+pub mod counts;
+pub mod listen;

@@ -1,0 +1,6 @@
+//! DNS without sockets: what is answered, and what of it the kernel can answer next time.
+
+pub mod names;
+mod query;
+pub mod render;
+pub mod respond;

@@ -1,0 +1,126 @@
+//! The whole config: its parts one by one, and what is about no single one of them.
+
+use super::{
+    Attach, Intent,
+    checks::Checks,
+    names,
+    part::{Part, Problems},
+    services,
+};
+use crate::config::{
+    Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
+    schema::{File, Secret, Written},
+};
+use lb_common::{
+    hash::Keys,
+    tables::{MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES},
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+/// Bytes of the longest name of an interface: the kernel's `IFNAMSIZ` less the zero at the end.
+const LONGEST_INTERFACE: usize = 15;
+/// 16 characters of `openssl rand -hex` are 64 bits: too many to be guessed by trying.
+const SHORTEST_SECRET: usize = 16;
+
+/// Reads the whole config.
+pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
+    let file = config.file();
+    let mut problems = Problems::none(config.source());
+    let checks = Checks::read(file, &mut problems);
+    let (dns, names) = names::read(file, &checks, &mut problems);
+    let services = services::read(file, &checks, &dns, &mut problems);
+    let mut top = problems.part(Place::Top, None);
+    bound(file, &mut top);
+    let interfaces = interfaces(file, &mut top);
+    let attach = top.choice_or_first("attach", &file.attach, &[("native", Attach::Native), ("generic", Attach::Generic)]);
+    let socket = path("socket", &file.socket, DEFAULT_SOCKET, &mut top);
+    let pins = path("pins", &file.pins, DEFAULT_PINS, &mut top);
+    let keys = secret(config, &mut top).map(keys);
+    let intent = move || {
+        Some(Intent { interfaces, attach: attach?, socket: socket?, pins: pins?, keys: keys?, services, names, dns })
+    };
+    problems.unless(intent())
+}
+
+/// What there is has to be something, and fit the maps.
+fn bound(file: &File, part: &mut Part<'_, '_>) {
+    let listens = file.dns.as_ref().map_or(0, |dns| dns.get_ref().listen.len());
+    let backends = file.service.iter().map(|service| service.get_ref().backend.len()).sum();
+    let all = [
+        ("interfaces", file.interfaces.len(), MAX_INTERFACES),
+        ("services and DNS addresses", file.service.len() + listens, MAX_SERVICES),
+        ("backends", backends, MAX_BACKENDS),
+    ];
+    for (what, count, most) in all {
+        if count > most as usize {
+            part.report_here(Problem::TooMany { what, count, most });
+        }
+    }
+    if file.service.is_empty() && file.dns.is_none() {
+        part.report_here(Problem::NothingToDo);
+    }
+}
+
+fn interfaces(file: &File, part: &mut Part<'_, '_>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    for written in &file.interfaces {
+        let name = written.get_ref();
+        // As in the kernel's `dev_valid_name`.
+        let odd = name.contains(|character: char| character.is_whitespace() || character == '/' || character == ':');
+        if name.is_empty() || name.len() > LONGEST_INTERFACE || odd || name == "." || name == ".." {
+            part.report(written, Problem::InterfaceName { name: name.clone() });
+        } else if !seen.insert(name) {
+            part.report(written, Problem::DuplicateInterface { name: name.clone() });
+        }
+    }
+    if file.interfaces.is_empty() {
+        part.report_here(Problem::NoInterfaces);
+    }
+    file.interfaces.iter().map(|written| written.get_ref().clone()).collect()
+}
+
+fn path(what: &'static str, written: &Written<String>, default: &str, part: &mut Part<'_, '_>) -> Option<PathBuf> {
+    let Some(written) = written else { return Some(default.into()) };
+    let path = Path::new(written.get_ref());
+    if !path.is_absolute() {
+        part.report(written, Problem::RelativePath { what, path: written.get_ref().clone() });
+        return None;
+    }
+    Some(path.into())
+}
+
+fn secret<'c>(config: &'c Config, part: &mut Part<'_, '_>) -> Option<&'c Secret> {
+    let File { secret, secret_file, .. } = config.file();
+    let (secret, length_problem_at) = match (secret, secret_file) {
+        (Some(_), Some(second)) => {
+            part.report(second, Problem::TwoSecrets);
+            return None;
+        }
+        (Some(secret), None) => (secret.get_ref(), secret.span()),
+        (None, Some(file)) => (config.secret_of_file()?, file.span()),
+        (None, None) => {
+            part.report_here(Problem::NoSecret);
+            return None;
+        }
+    };
+    let length = secret.bytes().len();
+    if length < SHORTEST_SECRET {
+        part.report_at(Some(length_problem_at), Problem::ShortSecret { length });
+        return None;
+    }
+    Some(secret)
+}
+
+/// Every word of the keys is a hash of its number and the secret, so that none tells of another.
+fn keys(secret: &Secret) -> Keys {
+    let word = |number: u8| {
+        let digest = Sha256::new().chain_update(b"lb keys").chain_update([number]).chain_update(secret.bytes()).finalize();
+        digest.iter().take(8).rfold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    // An even multiplier would throw away bits of what it multiplies.
+    Keys { flow: [word(0), word(1), word(2)], multiplier: word(3) | 1, name: word(4) }
+}
