@@ -143,7 +143,7 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
             "service `web6`: every backend has weight 0, so none takes traffic; write a weight of 1 or more for one",
         ),
         (
-            once("weight = 1", "weight = 1000").replace("slots = 1009", "slots = 251"),
+            once("weight = 1", "weight = 1000").replacen("slots = 1009", "slots = 251", 1),
             "slots = 251",
             "251 slots are too few for a backend with weight 1 of 1001, which needs a share of at least 2; write slots = 2003 or more",
         ),
@@ -153,9 +153,9 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
             "slots 1000 is not a prime; write 1009",
         ),
         (
-            once("\"10.77.0.21\"", "\"fd77::21\""),
-            "address = \"fd77::21\"",
-            "backend fd77::21 is IPv6, the service's address IPv4; write backends of the service's family",
+            once("\"10.77.0.21\"", "\"fd77::29\""),
+            "address = \"fd77::29\"",
+            "backend fd77::29 is IPv6, the service's address IPv4; write backends of the service's family",
         ),
         (
             once("mode = \"dsr\"", "mode = \"drs\""),
@@ -575,10 +575,8 @@ impl Wire {
 /// Frames that come close to what the path handles, from a host that is not there.
 fn frames(client: &Host, balancer: &Host, services: [SocketAddr; 2]) -> Vec<Vec<u8>> {
     let (from, to) = (client.interfaces()[0].mac, balancer.interfaces()[0].mac);
-    let (nobody4, nobody6) = (
-        Ipv4Addr::new(10, 77, 0, 98),
-        "fd77::98".parse::<Ipv6Addr>().unwrap(),
-    );
+    let nobody4 = Ipv4Addr::new(10, 78, 1, 98);
+    let nobody6: Ipv6Addr = "fd78:1::98".parse().unwrap();
     // www.example.com A, with EDNS.
     let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x03www\x07example\x03com\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
     let mut frames = Vec::new();
@@ -647,8 +645,9 @@ fn garbage_on_the_wire_disturbs_nobody() {
         return;
     }
     const ETHERNET: usize = 14;
-    let lab = lab(Layout::Bridged, "nat", 2);
-    let names = dns(&lab) + &name("www.example.com", &[lab.backends()[0].ipv4().into()], "");
+    // Cabled, since the kernel's bridge takes out some of what is wrong itself.
+    let lab = lab(Layout::Routed, "nat", 2);
+    let names = dns(&lab) + &name("www.example.com", &["192.0.2.1".parse().unwrap()], "");
     let config = head(&lab) + &services(&lab, "nat", &[1, 1]) + &names;
     let site = Site::start(lab, "nat", config);
     let (client, balancer) = (site.lab.client(), site.lab.balancer());
@@ -694,10 +693,7 @@ fn garbage_on_the_wire_disturbs_nobody() {
     for service in site.services() {
         site.requests(service, 30);
     }
-    assert_eq!(
-        resolve().data("A"),
-        [site.lab.backends()[0].ipv4().to_string()]
-    );
+    assert_eq!(resolve().data("A"), ["192.0.2.1"]);
     assert!(site.agent.running().ended().unwrap().is_none());
     let after = site.agent.status().unwrap();
     let moved = |name: &str| count(&after, "packets", name) - count(&before, "packets", name);
@@ -707,7 +703,7 @@ fn garbage_on_the_wire_disturbs_nobody() {
         .keys()
         .map(|name| moved(name))
         .sum();
-    assert!(total >= sent, "{sent} frames were sent, {total} counted");
+    assert!(total >= sent, "{sent} frames were sent, {total} counted: {:#} {:#}", before["packets"], after["packets"]);
     for name in [
         "truncated",
         "not_ip",

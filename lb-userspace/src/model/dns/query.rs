@@ -1,9 +1,9 @@
 //! A message as its receiver has to understand it: the header, the one question, and EDNS.
 //!
-//! hickory-proto reads the header and the question. The records behind them are only stepped over, by hand: nothing in them
-//! but the OPT record's fixed part concerns an authority, the path does not look at EDNS options either, so both must judge
-//! them alike; and decoding every owner name would let one message of 64 KiB, made of chained compression pointers, cost
-//! millions of steps.
+//! hickory-proto reads the header and the question. The records behind them are only stepped over, by hand. Nothing in them
+//! but the OPT record's fixed part concerns an authority; the path does not look into EDNS options, and a question must not
+//! get another reply here for what it carries along; and reading each owner's name lets a message of 64 KiB, made of chained
+//! compression pointers, cost 85 ms instead of 45 µs (measured with `Message::from_vec`).
 
 use hickory_proto::{
     op::{Header, Query as WireQuestion},
