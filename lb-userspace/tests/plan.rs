@@ -1,5 +1,5 @@
 //! A plan leads from any state to any other, and every prefix of it is safe for traffic.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of a test")]
+#![expect(clippy::expect_used, reason = "helpers of a test")]
 
 use bytemuck::Zeroable;
 use lb_common::{

@@ -1,5 +1,9 @@
 //! The life of the agent: killed, started again, ended, reloaded, detached and attached, while clients go on asking.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -436,26 +440,42 @@ fn a_wrong_config_changes_nothing() {
             status["dns"]["names"].clone(),
         )
     };
+    // Over TCP it is the agent that answers, at both addresses.
+    let asked_by_tcp = || {
+        let balancer = site.lab.balancer();
+        [IpAddr::from(balancer.ipv4()), balancer.ipv6().into()]
+            .map(|server| dig(site.lab.client(), server, NAME, "A", &["+tcp"]).is_ok())
+    };
     let before = of_interest(&site.agent.status().unwrap());
-    let wrong = site.config.replace("weight = 1", "wieght = 1");
-    let line = 1 + wrong
+    let misspelt = site.config.replace("weight = 1", "wieght = 1");
+    let line = 1 + misspelt
         .lines()
         .position(|line| line.starts_with("wieght"))
         .unwrap();
+    let no_interface = site.config.replace("[\"eth0\"]", "[\"eth7\"]");
+    let one_address =
+        |config: &str| config.replace(&format!(", \"{}\"]", site.lab.balancer().ipv6()), "]");
     let reloads = [
         (
-            wrong,
-            vec![format!(
-                ":{line}: unknown key `wieght`; the keys here are `address`, `port`, `weight`"
-            )],
+            misspelt,
+            format!(":{line}: unknown key `wieght`; the keys here are `address`, `port`, `weight`"),
+        ),
+        (no_interface.clone(), "interface eth7 does not exist".into()),
+        // What is wrong is found after the sockets for DNS have been opened anew.
+        (
+            one_address(&no_interface),
+            "interface eth7 does not exist".into(),
         ),
         (
-            site.config.replace("[\"eth0\"]", "[\"eth7\"]"),
-            vec!["interface eth7 does not exist".into()],
+            site.config.replace(
+                &format!("[\"{}\"", site.lab.balancer().ipv4()),
+                "[\"10.77.0.77\"",
+            ),
+            "cannot listen on 10.77.0.77:53 (udp): this machine does not have the address".into(),
         ),
         (
             site.config.replace("agent.sock", "other.sock"),
-            vec!["`socket` and `pins` change only with a restart".into()],
+            "`socket` and `pins` change only with a restart".into(),
         ),
     ];
     for (config, said) in reloads {
@@ -469,23 +489,28 @@ fn a_wrong_config_changes_nothing() {
             rest.ends_with('\n').then(|| rest.to_owned())
         });
         let refusal = refusal.unwrap();
-        for part in said {
-            assert!(refusal.contains(&part), "{part:?} is not in {refusal:?}");
-        }
+        assert!(refusal.contains(&said), "{said:?} is not in {refusal:?}");
         assert_eq!(of_interest(&site.agent.status().unwrap()), before);
         for service in site.services() {
             site.requests(service, 20);
         }
         resolves_all(&site.lab);
+        assert_eq!(asked_by_tcp(), [true, true]);
     }
-    let so_far = site.agent.running().log().len();
-    site.agent.reload(&site.config).unwrap();
+    let log = site.agent.running().log();
+    assert!(!log.contains('\x1b'), "the log is for a terminal: {log}");
+
+    // A right one is taken, and only the address that is gone is no longer answered at.
+    let so_far = log.len();
+    site.agent.reload(&one_address(&site.config)).unwrap();
     wait_until(TURN, "the agent takes a right config", || {
         site.agent.running().log()[so_far..]
             .contains(" reloaded")
             .then_some(())
     })
     .unwrap();
+    assert_eq!(asked_by_tcp(), [true, false]);
+    resolves_all(&site.lab);
 }
 
 #[test]
@@ -531,6 +556,41 @@ fn interfaces_come_and_go_by_reload() {
     assert!(has_program(&lab, "eth0") && !has_program(&lab, "eth1"));
     let interfaces = agent.status().unwrap()["interfaces"].clone();
     assert_eq!(interfaces.as_array().unwrap().len(), 1, "{interfaces:#}");
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_again() {
+    if !needs_root("an_interface_that_comes_back_is_attached_again") {
+        return;
+    }
+    let lab = lab(Layout::Bridged, "dsr", 1);
+    let add = |index: u32| {
+        let add = format!("link add extra0 index {index} type veth peer name extra1");
+        [
+            add,
+            "link set extra0 up".into(),
+            "link set extra1 up".into(),
+        ]
+    };
+    lab.balancer().ip(&add(501)).unwrap();
+    let config =
+        (head(&lab) + &services(&lab, "dsr", &[1])).replace("[\"eth0\"]", "[\"eth0\", \"extra0\"]");
+    let site = Site::start(lab, "dsr", config);
+    let lab = &site.lab;
+    let is_attached = |status: &Value, index: u32| status["interfaces"][1]["index"] == index;
+    assert!(has_program(lab, "extra0") && is_attached(&site.agent.status().unwrap(), 501));
+
+    let ((), _) = under_load(lab.client(), site.services(), || {
+        lab.balancer().ip(&["link delete extra0".into()]).unwrap();
+        wait_for(&site.agent, "the interface is gone", |status| {
+            status["interfaces"][1]["index"].is_null()
+        });
+        lab.balancer().ip(&add(502)).unwrap();
+        wait_for(&site.agent, "the interface is attached again", |status| {
+            is_attached(status, 502)
+        });
+    });
+    assert!(has_program(lab, "extra0"));
 }
 
 #[test]

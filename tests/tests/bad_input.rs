@@ -160,7 +160,7 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
         (
             once("mode = \"dsr\"", "mode = \"drs\""),
             "mode = \"drs\"",
-            "mode `drs` is unknown; write `dsr` or `nat`",
+            "mode `drs` is unknown; write \"dsr\" or \"nat\"",
         ),
         (
             once("check = \"web\"", "check = \"wbe\""),
@@ -703,7 +703,12 @@ fn garbage_on_the_wire_disturbs_nobody() {
         .keys()
         .map(|name| moved(name))
         .sum();
-    assert!(total >= sent, "{sent} frames were sent, {total} counted: {:#} {:#}", before["packets"], after["packets"]);
+    assert!(
+        total >= sent,
+        "{sent} frames were sent, {total} counted: {:#} {:#}",
+        before["packets"],
+        after["packets"]
+    );
     for name in [
         "truncated",
         "not_ip",

@@ -38,8 +38,8 @@ use std::{
     time::Duration,
 };
 use support::{
-    SERVICES, Site, backend_of, count, failures, head, lab, service, service_addresses, serving,
-    status_of, url, wait_for,
+    SERVICES, Site, TURN, backend_of, count, failures, head, lab, service, service_addresses,
+    serving, status_of, url, wait_for,
 };
 use tests::{
     Host, Lab, Layout, Nginx, Reply, curl, curl_many, needs_root, served_in_total, wait_until,
@@ -782,5 +782,35 @@ fn a_dead_backend_leaves_and_comes_back_by_dsr() {
 fn a_dead_backend_leaves_and_comes_back_by_nat() {
     if needs_root("a_dead_backend_leaves_and_comes_back_by_nat") {
         leaves_and_comes_back("nat", Layout::Routed);
+    }
+}
+
+#[test]
+fn a_backend_whose_mac_address_changes_is_found_again() {
+    if !needs_root("a_backend_whose_mac_address_changes_is_found_again") {
+        return;
+    }
+    let site = Site::up(Layout::Bridged, "dsr", &[1]);
+    let backend = &site.lab.backends()[0];
+    // As a machine that takes over an address does, it tells so.
+    backend
+        .set([
+            ("ipv4/conf/eth0/arp_notify", "1"),
+            ("ipv6/conf/eth0/ndisc_notify", "1"),
+        ])
+        .unwrap();
+    for service in site.services() {
+        site.requests(service, 5);
+    }
+    backend
+        .ip(&["link set eth0 address 02:00:00:00:77:77".into()])
+        .unwrap();
+    for service in site.services() {
+        let answers = || curl(site.lab.client(), &url(service)).unwrap().status == Some(200);
+        wait_until(TURN, &format!("{service} is served again"), || {
+            answers().then_some(())
+        })
+        .unwrap();
+        site.requests(service, 20);
     }
 }
