@@ -259,13 +259,36 @@ impl Agent {
         self.intent.interfaces().iter().map(link).collect()
     }
 
-    async fn look_up_ways(&mut self) {
-        match self.interfaces().await {
-            Ok(interfaces) => {
-                self.changed |= interfaces != self.conditions.interfaces;
-                self.conditions.interfaces = interfaces;
+    /// Interfaces may go, and come back with other indexes; those that are there do their work meanwhile.
+    async fn follow_interfaces(&mut self) -> Result<(), KernelError> {
+        let mut links = self.netlink.links().await?;
+        links.retain(|_, link| self.intent.interfaces().contains(&link.name));
+        let before = std::mem::take(&mut self.conditions.interfaces);
+        self.conditions.interfaces = links.iter().map(|(index, link)| (*index, link.mac)).collect();
+        for (name, index) in &self.attached {
+            if before.contains_key(index) && !links.contains_key(index) {
+                tracing::warn!(interface = name, index, "gone");
             }
-            Err(error) => tracing::warn!("{error:#}"),
+        }
+        if before == self.conditions.interfaces {
+            return Ok(());
+        }
+        self.changed = true;
+        let back = links.into_iter().filter(|(index, link)| self.attached.get(&link.name).is_some_and(|known| known != index));
+        let back: Vec<_> = back.collect();
+        if !back.is_empty() {
+            // The tables are right before the first packet comes.
+            self.settle();
+        }
+        for (index, link) in back {
+            self.attach_to(&link.name, index)?;
+        }
+        Ok(())
+    }
+
+    async fn look_up_ways(&mut self) {
+        if let Err(error) = self.follow_interfaces().await {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
         }
         let backends = self.intent.services().iter().flat_map(|service| &service.backends);
         let addresses: BTreeSet<IpAddr> = backends.map(|backend| backend.endpoint.ip()).collect();
@@ -299,23 +322,28 @@ impl Agent {
             if self.attached.get(&name) == Some(&index) {
                 continue;
             }
-            let program = load::program(&mut self.ebpf, "lb")?;
-            if let Err(error) = block_in_place(|| attach::attach(program, &self.pins, &name, index, self.intent.attach())) {
+            if let Err(error) = self.attach_to(&name, index) {
                 added.iter().for_each(|name| self.detach_from(name));
                 return Err(error.into());
             }
-            tracing::info!(interface = name, "attached");
             // One that was attached by an earlier agent has its traffic, whatever becomes of this one.
             if !before.contains(&name) {
-                added.push(name.clone());
+                added.push(name);
             }
-            self.attached.insert(name, index);
         }
         for name in before {
             if !self.intent.interfaces().contains(&name) {
                 self.detach_from(&name);
             }
         }
+        Ok(())
+    }
+
+    fn attach_to(&mut self, name: &str, index: u32) -> Result<(), KernelError> {
+        let program = load::program(&mut self.ebpf, "lb")?;
+        block_in_place(|| attach::attach(program, &self.pins, name, index, self.intent.attach()))?;
+        self.attached.insert(name.into(), index);
+        tracing::info!(interface = name, "attached");
         Ok(())
     }
 
@@ -475,7 +503,7 @@ impl Agent {
         let services = self.intent.services().iter().map(|service| self.service_status(service)).collect::<Result<_>>()?;
         let interface = |name: &String| InterfaceStatus {
             name: name.clone(),
-            index: self.attached.get(name).copied(),
+            index: self.attached.get(name).copied().filter(|index| self.conditions.interfaces.contains_key(index)),
         };
         let counts = self.maps.counts()?;
         Ok(Status {

@@ -1,7 +1,8 @@
 //! The kernel's reply to a question and the agent's are the same bytes, and what the kernel leaves to the agent it leaves
 //! untouched.
 //!
-//! Questions are written by hickory-proto, frames by etherparse, which also checks the replies' frames: neither knows the path.
+//! Questions are written by hickory-proto, frames by etherparse, which also checks the replies' frames: neither knows the
+//! path.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -177,7 +178,9 @@ impl Case {
         query.edns = self.edns.map(|(size, dnssec_ok, option)| {
             let mut edns = Edns::new();
             edns.set_max_payload(size).set_dnssec_ok(dnssec_ok);
-            edns.options_mut().options.extend(option.map(|length| (65_001.into(), EdnsOption::Unknown(65_001, vec![9; length]))));
+            edns.options_mut()
+                .options
+                .extend(option.map(|length| (65_001.into(), EdnsOption::Unknown(65_001, vec![9; length]))));
             edns
         });
         query.to_vec().unwrap()

@@ -591,6 +591,20 @@ fn an_interface_that_comes_back_is_attached_again() {
         });
     });
     assert!(has_program(lab, "extra0"));
+    let log = site.agent.running().log();
+    assert!(!log.contains("ERROR"), "{log}");
+
+    // The same while nobody looks: what the next agent finds pinned is of an interface that is no more.
+    site.agent.kill().unwrap();
+    lab.balancer().ip(&["link delete extra0".into()]).unwrap();
+    lab.balancer().ip(&add(503)).unwrap();
+    let agent = Agent::start(lab.balancer(), &site.config).unwrap();
+    wait_for(&agent, "the new one is attached", |status| {
+        is_attached(status, 503)
+    });
+    assert!(has_program(lab, "extra0"));
+    let log = agent.running().log();
+    assert!(!log.contains("ERROR"), "{log}");
 }
 
 #[test]

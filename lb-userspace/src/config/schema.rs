@@ -1,8 +1,11 @@
 //! The keys of the config, each with its help. Nothing is required and no value judged here, so that all that is wrong with a
 //! config can be said at once.
 
-use serde::{Deserialize, Deserializer, de::Error as _};
-use std::{collections::BTreeMap, fmt};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Deref};
 use toml::Spanned;
 
 /// A value with its place in the text.
@@ -12,7 +15,7 @@ pub type List<T> = Vec<Spanned<T>>;
 
 /// The whole config.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct File {
     /// Names of the interfaces that the program is attached to; at least one.
     #[serde(default)]
@@ -30,17 +33,17 @@ pub struct File {
     pub pins: Written<String>,
     /// Health checks by name: `[check.web]`.
     #[serde(default)]
-    pub check: BTreeMap<Spanned<String>, Check>,
+    pub check: BTreeMap<Spanned<String>, Table<Check>>,
     /// Services, each `[[service]]`.
     #[serde(default)]
-    pub service: List<Service>,
+    pub service: List<Table<Service>>,
     /// DNS.
-    pub dns: Written<Dns>,
+    pub dns: Written<Table<Dns>>,
 }
 
 /// A health check, `[check.<name>]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct Check {
     /// What is done: `tcp` (a connection is opened; the default).
     pub kind: Written<String>,
@@ -58,7 +61,7 @@ pub struct Check {
 
 /// An address, port and protocol that clients connect to, `[[service]]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct Service {
     /// What the service is called; required.
     pub name: Written<String>,
@@ -82,12 +85,12 @@ pub struct Service {
     pub check: Written<String>,
     /// The backends, each `[[service.backend]]`; at least one.
     #[serde(default)]
-    pub backend: List<Backend>,
+    pub backend: List<Table<Backend>>,
 }
 
 /// A server behind a service, `[[service.backend]]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct Backend {
     /// Its own address, of the same family as the service's; required.
     pub address: Written<String>,
@@ -99,7 +102,7 @@ pub struct Backend {
 
 /// DNS, `[dns]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct Dns {
     /// Addresses of this machine where questions are answered; at least one.
     #[serde(default)]
@@ -108,12 +111,12 @@ pub struct Dns {
     pub port: Written<i64>,
     /// The names that are answered for, each `[[dns.name]]`.
     #[serde(default)]
-    pub name: List<Name>,
+    pub name: List<Table<Name>>,
 }
 
 /// A name in DNS, `[[dns.name]]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(deny_unknown_fields)]
 pub struct Name {
     /// The name; required.
     pub name: Written<String>,
@@ -153,7 +156,41 @@ impl<'de> Deserialize<'de> for Secret {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text.into_bytes())),
             // serde's own error would show the value.
-            _ => Err(D::Error::custom("invalid type: another value, expected a string")),
+            _ => Err(D::Error::custom(
+                "invalid type: another value, expected a string",
+            )),
         }
+    }
+}
+
+/// A table. Without this, serde would take a list for one: `[[dns]]` for `[dns]`.
+#[derive(Debug)]
+pub struct Table<T>(T);
+
+impl<T> Deref for Table<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TableVisitor(PhantomData))
+    }
+}
+
+struct TableVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+    type Value = Table<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Table)
     }
 }

@@ -55,7 +55,11 @@ impl Counts {
             over_tcp: self.over_tcp.load(Relaxed),
             malformed: self.malformed.load(Relaxed),
             truncated: self.truncated.load(Relaxed),
-            answers: CODES.iter().zip(&self.answers).map(|((_, name), count)| ((*name).into(), count.load(Relaxed))).collect(),
+            answers: CODES
+                .iter()
+                .zip(&self.answers)
+                .map(|((_, name), count)| ((*name).into(), count.load(Relaxed)))
+                .collect(),
         }
     }
 }

@@ -50,8 +50,8 @@ pub enum ListenError {
     )]
     InUse { address: SocketAddr, transport: &'static str },
     #[error(
-        "cannot listen on {address} ({transport}): this machine does not have the address, or not yet; add it to an interface: \
-         `ip address add {}/{} dev <interface>`",
+        "cannot listen on {address} ({transport}): this machine does not have the address, or not yet; add it to an \
+         interface: `ip address add {}/{} dev <interface>`",
         address.ip(),
         if address.is_ipv4() { 32 } else { 128 }
     )]
@@ -175,8 +175,8 @@ impl Answerer {
         Some(response.bytes)
     }
 
-    /// Multiples of the golden ratio: evenly spread whichever of them a name gets. A bare counter would not be, as clients ask
-    /// for A and AAAA in turns and so would always see the same one of two addresses first.
+    /// Multiples of the golden ratio: evenly spread whichever of them a name gets. A bare counter would not be, as clients
+    /// ask for A and AAAA in turns and so would always see the same one of two addresses first.
     fn turn(&self) -> usize {
         let count = self.turns.fetch_add(1, Relaxed);
         (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize

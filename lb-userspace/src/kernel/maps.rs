@@ -105,7 +105,11 @@ impl Maps {
                 self.devices.insert(*index, *index, None, 0).map_err(KernelError::Devices)
             }
             Op::RemoveInterface { index } => {
-                on("DEVICES", "remove an interface", self.devices.remove(*index))?;
+                match self.devices.remove(*index) {
+                    // The kernel has taken out by itself what no longer exists.
+                    Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => (),
+                    removed => on("DEVICES", "remove an interface", removed)?,
+                }
                 on("INTERFACES", "remove an interface", self.interfaces.remove(index))
             }
             Op::PutBackend { id, backend } => on("BACKENDS", "write a backend", self.backends.set(*id, Plain(*backend), 0)),

@@ -129,13 +129,15 @@ mod tests {
     #[test]
     fn the_sum_is_that_of_the_records() {
         let four = answer(NAME, A, 300, &all(&["192.0.2.1", "255.255.255.255"])).unwrap();
-        let words = (0..2).flat_map(|cell| bytes(&four, cell).chunks(2)).map(|word| u64::from(word[0]) | u64::from(word[1]) << 8);
+        let words =
+            (0..2).flat_map(|cell| bytes(&four, cell).chunks(2)).map(|word| u64::from(word[0]) | u64::from(word[1]) << 8);
         assert_eq!(checksum::fold(four.sum), checksum::fold(words.sum()));
     }
 
     #[test]
     fn what_was_rendered_is_read_back() {
-        let most: Vec<_> = (0..MAX_RECORDS as u16).map(|number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])).collect();
+        let most: Vec<_> =
+            (0..MAX_RECORDS as u16).map(|number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])).collect();
         for (kind, list) in [(A, all(&["192.0.2.1", "0.0.0.0", "192.0.2.3"])), (AAAA, all(&["::"])), (AAAA, most)] {
             let rendered = answer(b"\x03WwW\0", kind, 1, &list).unwrap();
             assert_eq!(addresses(&rendered), list);

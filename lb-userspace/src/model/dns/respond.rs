@@ -1,7 +1,7 @@
 //! From a query to its response, with hickory-proto as the codec.
 //!
-//! To a question that the kernel answers too, the response is the same bytes: the owner of each record points to the question
-//! (hickory compresses the same way), and OPT comes last.
+//! To a question that the kernel answers too, the response is the same bytes: the owner of each record points to the
+//! question (hickory compresses the same way), and OPT comes last.
 
 use super::{
     names::{NameState, Names},

@@ -95,6 +95,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     add("six-down.example.com", vec![(v6(1), false)]);
     add("none.example.com", vec![]);
     add("many.example.com", (0..40).map(|number| (v6(number), true)).chain([(v4(1), true)]).collect());
+    add("more.example.com", (0..43).map(|number| (v6(number), true)).collect());
     add("most.example.com", (0..MAX_RECORDS as u16).map(|number| (v6(number), true)).collect());
     add("endless.example.com", (0..5_000).map(|number| (v6(number), true)).collect());
     add(&longest(), vec![(v4(1), true)]);
@@ -323,7 +324,9 @@ fn every_type_and_class_is_repeated() {
 #[test]
 fn what_is_too_large_for_the_client_is_truncated() {
     let whole = |query: &Sent| response(&query.bytes(), Transport::Tcp, 0);
-    for (name, sizes) in [("most.example.com", 0..=560), ("many.example.com", 1140..=1300)] {
+    for (name, sizes) in
+        [("most.example.com", 0..=560), ("many.example.com", 1140..=1300), ("more.example.com", 1200..=1400)]
+    {
         for size in [None].into_iter().chain(sizes.map(Some)) {
             let plain = Sent::new(name, AAAA);
             let query = size.map_or(plain.clone(), |size| plain.opt(size, 0x8000, &[]));

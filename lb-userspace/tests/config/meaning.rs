@@ -1,0 +1,227 @@
+//! What a right config means.
+
+use super::{FULL, fixture, intent};
+use lb_common::{
+    hash::Keys,
+    tables::Endpoint,
+    wire::transport::{TCP, UDP},
+};
+use lb_userspace::{
+    config::{Config, DEFAULT_PINS, DEFAULT_SOCKET},
+    model::intent::{Attach, Backend, Check, Intent, Mode, Name, Service, Target},
+};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Check {
+    Check {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(timeout),
+        rise,
+        fall,
+    }
+}
+
+fn backend(
+    address: &str,
+    protocol: u8,
+    port: u16,
+    weight: u32,
+    probed: u16,
+    check: Check,
+) -> Backend {
+    let address: IpAddr = address.parse().unwrap();
+    let target = Target {
+        address: SocketAddr::new(address, probed),
+        check,
+    };
+    Backend {
+        endpoint: Endpoint::new(address, protocol, port),
+        weight,
+        target,
+    }
+}
+
+#[test]
+fn every_key_has_its_meaning() {
+    let intent = intent(FULL).unwrap();
+    let web = check(2_000, 300, 1, 4);
+    // A timeout is never longer than the interval by default.
+    let own = check(400, 400, 2, 3);
+    assert_eq!(intent.interfaces(), ["eth0", "eth1"]);
+    assert_eq!(intent.attach(), Attach::Generic);
+    assert_eq!(intent.socket(), Path::new("/run/lb-two.sock"));
+    assert_eq!(intent.pins(), Path::new("/sys/fs/bpf/lb-two"));
+    let services = [
+        Service {
+            name: "web".into(),
+            endpoint: Endpoint::new("192.0.2.10".parse().unwrap(), TCP, 80),
+            mode: Mode::Nat,
+            slots: 1_009,
+            claim: false,
+            backends: vec![
+                backend("10.0.0.11", TCP, 8_080, 10, 8_080, own),
+                backend("10.0.0.12", TCP, 80, 1, 80, own),
+            ],
+        },
+        Service {
+            name: "quic".into(),
+            endpoint: Endpoint::new("2001:db8::10".parse().unwrap(), UDP, 443),
+            mode: Mode::Dsr,
+            slots: 251,
+            claim: true,
+            backends: vec![
+                backend("fd00::11", UDP, 443, 0, 8_081, web),
+                backend("fd00::12", UDP, 443, 1, 8_081, web),
+            ],
+        },
+    ];
+    assert_eq!(intent.services(), services);
+    let listens: [SocketAddr; 2] = [
+        "192.0.2.53:5353".parse().unwrap(),
+        "[2001:db8::53]:5353".parse().unwrap(),
+    ];
+    assert_eq!(intent.dns(), listens);
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let target = |text: &str| Target {
+        address: SocketAddr::new(address(text), 8_081),
+        check: web,
+    };
+    let addresses = ["10.0.0.11", "2001:db8::11"].map(|text| (address(text), Some(target(text))));
+    let names = [
+        Name {
+            name: "www.example.com".into(),
+            wire: b"\x03www\x07example\x03com\0".into(),
+            ttl_seconds: 5,
+            addresses: addresses.into(),
+        },
+        Name {
+            name: "_srv.x-1.example".into(),
+            wire: b"\x04_srv\x03x-1\x07example\0".into(),
+            ttl_seconds: 30,
+            addresses: vec![(address("10.0.0.13"), None)],
+        },
+    ];
+    assert_eq!(intent.names(), names);
+    let backends = services
+        .iter()
+        .flat_map(|service| &service.backends)
+        .map(|backend| backend.target);
+    let targets: BTreeSet<Target> = backends
+        .chain(["10.0.0.11", "2001:db8::11"].map(target))
+        .collect();
+    assert_eq!(intent.targets(), targets);
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let intent = Intent::new(&Config::read(&fixture("least.toml")).unwrap()).unwrap();
+    assert_eq!(intent.attach(), Attach::Native);
+    assert_eq!(intent.socket(), Path::new(DEFAULT_SOCKET));
+    assert_eq!(intent.pins(), Path::new(DEFAULT_PINS));
+    assert!(intent.dns().is_empty() && intent.names().is_empty());
+    let [service] = intent.services() else {
+        panic!("{:?}", intent.services())
+    };
+    assert_eq!(
+        (service.slots, service.claim, service.endpoint.protocol()),
+        (251, true, TCP)
+    );
+    assert_eq!(
+        service.backends,
+        [backend(
+            "10.0.0.11",
+            TCP,
+            80,
+            1,
+            80,
+            check(1_000, 500, 2, 3)
+        )]
+    );
+}
+
+#[test]
+fn who_shares_a_target_shares_its_probe() {
+    let text = FULL
+        .replace("port = 8080", "port = 8081")
+        .replace("check = \"own\"", "check = \"web\"");
+    let intent = intent(&text).unwrap();
+    // The backend 10.0.0.11 and the address of the name.
+    assert_eq!(intent.targets().len(), 5);
+}
+
+#[test]
+fn readme_and_fixtures_are_right() {
+    let readme = include_str!("../../../README.md");
+    let start = readme.find("interfaces = [").unwrap();
+    let (example, _) = readme.get(start..).unwrap().split_once("```").unwrap();
+    intent(example).unwrap();
+    intent(include_str!("../../../tests/fixture.toml")).unwrap();
+}
+
+#[test]
+fn keys_come_from_the_secret_alone() {
+    // Recorded: other keys would give every flow another backend.
+    let recorded = Keys {
+        flow: [
+            15_954_982_952_446_363_445,
+            6_286_406_679_393_843_898,
+            11_185_271_268_571_040_609,
+        ],
+        multiplier: 10_131_159_854_801_434_529,
+        name: 6_104_774_246_701_732_679,
+    };
+    assert_eq!(intent(FULL).unwrap().keys(), recorded);
+    let changed = FULL
+        .replace("eth1", "eth2")
+        .replace("slots = 1009", "slots = 2003");
+    assert_eq!(intent(&changed).unwrap().keys(), recorded);
+    let of_file = Intent::new(&Config::read(&fixture("least.toml")).unwrap())
+        .unwrap()
+        .keys();
+    let inline = FULL.replace("0123456789abcdef", "fedcba9876543210");
+    assert_eq!(intent(&inline).unwrap().keys(), of_file);
+    assert_ne!(of_file, recorded);
+}
+
+#[test]
+fn the_secret_is_never_shown() {
+    let config = Config::parse(FULL).unwrap();
+    let intent = Intent::new(&config).unwrap();
+    let keys = intent.keys();
+    let shown = format!("{config:?} {config:#?} {intent:?}");
+    assert!(!shown.contains("0123456789abcdef"));
+    for word in keys.flow.into_iter().chain([keys.multiplier, keys.name]) {
+        assert!(!shown.contains(&word.to_string()) && !shown.contains(&format!("{word:x}")));
+    }
+    let secret = "secret = \"0123456789abcdef\"";
+    for instead in [
+        "secret = 1234567890123456",
+        "secret = [\"1234567890123456\"]",
+        "secret = 1234567890123456abc",
+        "secret = abc1234567890123456",
+        "secret = \"1234567890123456",
+        "secret = \"1234567890123456\\q\"",
+        "secret = \"1234567890123456\"abc",
+        "secret = \"1234567890123456\" \"abc\"",
+        "secret \"1234567890123456\"",
+        "secret: 1234567890123456",
+        "secret = 1234567890123456.5",
+        "secret = { a = \"1234567890123456\" }",
+        "secret = \"123456789012345\"",
+    ] {
+        let errors = Config::parse(&FULL.replace(secret, instead))
+            .and_then(|config| Intent::new(&config))
+            .unwrap_err();
+        let shown = format!("{errors} {errors:?}");
+        assert!(!shown.contains("12345"), "{shown}");
+        assert!(
+            errors.to_string().starts_with("config:4: ") || instead.ends_with("3456"),
+            "{shown}"
+        );
+    }
+}
