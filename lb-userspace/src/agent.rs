@@ -532,11 +532,14 @@ impl Agent {
                 Some((id, _)) => self.maps.traffic(*id)?,
                 None => Traffic::default(),
             };
+            let health = self.health.get(&backend.target).copied().unwrap_or_default();
             let no_next_hop = reach(&self.conditions, service.mode, backend.endpoint.ip()).err();
             Ok(BackendStatus {
                 address: SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()),
                 weight: backend.weight,
-                health: self.health.get(&backend.target).map(Health::state).unwrap_or_default(),
+                health: health.state(),
+                since_seconds: health.changed().map(|changed| self.started.elapsed().saturating_sub(changed).as_secs()),
+                last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
                 draining: self.conditions.drains.contains(&(service.name.clone(), backend.endpoint)),
                 no_next_hop: no_next_hop.map(|reason| reason.to_string()),
                 serving: key.is_some_and(|key| members.iter().any(|member| member.key == *key)),

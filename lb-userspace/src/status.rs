@@ -56,6 +56,10 @@ pub struct BackendStatus {
     pub weight: u32,
     /// What its check says.
     pub health: State,
+    /// Seconds since that last changed, if it did.
+    pub since_seconds: Option<u64>,
+    /// What its last probe failed with, if it did.
+    pub last_failure: Option<String>,
     /// Whether the operator drains it.
     pub draining: bool,
     /// Why it has no next hop, if it has none.

@@ -38,6 +38,10 @@ fn text(status: &Status) -> String {
                 "  {address:<40} {:>6}  {state:<9} {:>12} {:>16}",
                 backend.weight, backend.packets, backend.bytes
             ));
+            if let Some(failure) = &backend.last_failure {
+                let since = backend.since_seconds.map(|seconds| format!(", {} for {seconds} s", backend.health));
+                lines.push(format!("    last probe: {failure}{}", since.unwrap_or_default()));
+            }
             if let Some(reason) = &backend.no_next_hop {
                 lines.push(format!("    no next hop: {reason}"));
             }

@@ -103,11 +103,6 @@ impl Health {
         self.changed
     }
 
-    /// How many results in a row contradict the state.
-    pub fn streak(&self) -> u32 {
-        self.streak
-    }
-
     /// Takes the result of a probe at `now`, counted from any fixed point in time. The first result of an unknown target decides.
     pub fn on(
         &mut self,
@@ -236,12 +231,12 @@ mod tests {
     fn it_tells_what_came_last() {
         let mut health = Health::new();
         assert_eq!(
-            (health.last(), health.changed(), health.streak()),
+            (health.last(), health.changed(), health.streak),
             (None, None, 0)
         );
         changes(&mut health, &[BAD, GOOD]);
         assert_eq!(
-            (health.last(), health.changed(), health.streak()),
+            (health.last(), health.changed(), health.streak),
             (Some(GOOD), Some(Duration::ZERO), 1)
         );
     }
@@ -333,7 +328,7 @@ mod tests {
                 now += Duration::from_millis(pause);
                 succeeded |= result.is_ok();
                 let before = health;
-                if before.streak() == 0 {
+                if before.streak == 0 {
                     since = now;
                 }
                 let change = health.on(now, &check, result);
