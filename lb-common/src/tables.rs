@@ -18,8 +18,8 @@ pub const MAX_BACKENDS: u32 = 16_384;
 pub const MAX_INTERFACES: u32 = 64;
 /// Addresses answered for on the link.
 pub const MAX_CLAIMS: u32 = 4_096;
-/// Answers to DNS questions.
-pub const MAX_ANSWERS: u32 = 4_096;
+/// Places for answers to DNS questions: twice as many as there may be answers.
+pub const MAX_ANSWERS: u32 = 8_192;
 /// Addresses in one answer: 16 AAAA records and a short name fit 512 bytes.
 pub const MAX_RECORDS: usize = 16;
 /// Slots in a chunk of the slot space: 512 KiB.

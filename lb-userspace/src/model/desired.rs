@@ -134,8 +134,8 @@ impl Desired {
             let answer = render::answer(&asked.wire, asked.kind, state.ttl_seconds, &addresses)?;
             Some((render::answer_key(&self.settings.keys, &asked.wire, asked.kind)?, Arc::new(answer)))
         });
-        // One place stays free, so that a changed answer can always be written beside the old one.
-        self.answers = answers.take(MAX_ANSWERS as usize - 1).collect();
+        // Half of the places stay free, so that every answer can change at once without waiting for room.
+        self.answers = answers.take(MAX_ANSWERS as usize / 2).collect();
     }
 }
 

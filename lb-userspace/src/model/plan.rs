@@ -62,6 +62,17 @@ impl Draft {
         self.ops.push(op);
     }
 
+    /// Finds room. If there is none, what was given back by this very plan may be used after a grace period.
+    fn room<T>(&mut self, find: impl Fn(&Actual) -> Option<T>) -> Option<T> {
+        if let Some(room) = find(&self.actual) {
+            return Some(room);
+        }
+        if self.actual.waits() {
+            self.push(Op::Grace);
+        }
+        find(&self.actual)
+    }
+
     fn put_settings(&mut self, desired: &Desired) {
         let mut settings = desired.settings;
         // Replies are looked for as long as there may be any.
@@ -84,7 +95,7 @@ impl Draft {
             let id = match self.actual.backends.get(key) {
                 Some((_, known)) if known == backend => continue,
                 Some((id, _)) => *id,
-                None => self.actual.backend_ids.lowest_free().ok_or(Full::Backends)?,
+                None => self.room(|actual| actual.backend_ids.lowest_free()).ok_or(Full::Backends)?,
             };
             self.push(Op::PutBackend { id, backend: *backend });
         }
@@ -118,7 +129,7 @@ impl Draft {
             match known {
                 Some(known) => self.push(Op::SwapTable { id: known.id, endpoint: *endpoint, region, members }),
                 None => {
-                    let id = self.actual.service_ids.lowest_free().ok_or(Full::Services)?;
+                    let id = self.room(|actual| actual.service_ids.lowest_free()).ok_or(Full::Services)?;
                     let service = Service { region: region.word(), dns: wanted.is_dns().into() };
                     self.push(Op::PutService { id, endpoint: *endpoint, service, members });
                 }
@@ -141,7 +152,7 @@ impl Draft {
         if table.is_empty() {
             return Ok(NO_TABLE);
         }
-        let region = self.actual.regions.first_free(slots).ok_or(Full::Slots { slots })?;
+        let region = self.room(|actual| actual.regions.first_free(slots)).ok_or(Full::Slots { slots })?;
         self.push(Op::WriteTable { region, slots: table.into() });
         Ok(region)
     }
@@ -155,7 +166,7 @@ impl Draft {
     fn put_answers(&mut self, desired: &Desired) -> Result<(), Full> {
         for (key, answer) in &desired.answers {
             if self.actual.answers.get(key).is_none_or(|(_, known)| known != answer) {
-                let place = self.actual.places.lowest_free().ok_or(Full::Answers)?;
+                let place = self.room(|actual| actual.places.lowest_free()).ok_or(Full::Answers)?;
                 self.push(Op::PutAnswer { key: *key, place, answer: Arc::clone(answer) });
             }
         }
