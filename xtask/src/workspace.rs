@@ -48,9 +48,9 @@ impl Workspace {
         })
     }
 
-    /// The file of a binary that was built for release.
-    pub fn release_binary(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.target.join("release").join(name)
+    /// The file of a binary that was built for development.
+    pub fn binary(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.target.join("debug").join(name)
     }
 
     /// A call of cargo in this workspace.
