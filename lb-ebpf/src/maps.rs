@@ -78,7 +78,7 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn interface(&self, index: u32) -> Option<&Interface> {
         // SAFETY: the agent removes an element only with the interface, and a stale MAC address is a valid value.
-        unsafe { INTERFACES.get(&index) }
+        unsafe { INTERFACES.get(index) }
     }
 
     #[inline(always)]
