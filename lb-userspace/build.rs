@@ -27,47 +27,30 @@ fn main() -> ExitCode {
 }
 
 fn build() -> anyhow::Result<()> {
-    println!(
-        "cargo::rerun-if-env-changed={}",
-        bpf_tools::TOOLCHAIN_VARIABLE
-    );
-    let out = PathBuf::from(
-        env::var_os("OUT_DIR").context("OUT_DIR is not set: this is a build script of cargo")?,
-    );
-    let here =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
+    println!("cargo::rerun-if-env-changed={}", bpf_tools::TOOLCHAIN_VARIABLE);
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set: this is a build script of cargo")?);
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
 
     let toolchain = bpf_tools::toolchain().with_context(no_toolchain)?;
     let linker = bpf_tools::linker().context("bpf-linker is missing: run `cargo xtask setup`")?;
-    let objcopy =
-        bpf_tools::objcopy().context("llvm-objcopy is missing: run `cargo xtask setup`")?;
+    let objcopy = bpf_tools::objcopy().context("llvm-objcopy is missing: run `cargo xtask setup`")?;
 
     prepare_environment(&toolchain, &linker, &out)?;
     let source = here.with_file_name("lb-ebpf");
     let package = Package {
         name: "lb-ebpf",
-        root_dir: source
-            .to_str()
-            .context("the path of this checkout is not UTF-8")?,
+        root_dir: source.to_str().context("the path of this checkout is not UTF-8")?,
         ..Default::default()
     };
-    let prefix = toolchain
-        .to_str()
-        .context("the path of the Rust toolchain for BPF is not UTF-8")?;
+    let prefix = toolchain.to_str().context("the path of the Rust toolchain for BPF is not UTF-8")?;
     aya_build::build_ebpf([package], Toolchain::Custom(prefix))?;
     strip(&objcopy, &out.join("lb-ebpf"), &out.join("lb-ebpf.bpf.o"))
 }
 
 fn no_toolchain() -> String {
-    let what = format!(
-        "Rust {} or later with its library sources (rust-src)",
-        env!("CARGO_PKG_RUST_VERSION")
-    );
+    let what = format!("Rust {} or later with its library sources (rust-src)", env!("CARGO_PKG_RUST_VERSION"));
     match env::var(bpf_tools::TOOLCHAIN_VARIABLE) {
-        Ok(name) => format!(
-            "{}={name} is not {what}: correct or unset it",
-            bpf_tools::TOOLCHAIN_VARIABLE
-        ),
+        Ok(name) => format!("{}={name} is not {what}: correct or unset it", bpf_tools::TOOLCHAIN_VARIABLE),
         Err(_) => format!("{what} is missing, which BPF needs: run `cargo xtask setup`"),
     }
 }
@@ -76,16 +59,12 @@ fn no_toolchain() -> String {
 fn prepare_environment(toolchain: &Path, linker: &Path, out: &Path) -> anyhow::Result<()> {
     // Without rustup aya-build takes the first toolchain on `PATH`; rustc always looks for its linker there.
     let path = env::var_os("PATH").unwrap_or_default();
-    let directories = iter::once(toolchain.join("bin"))
-        .chain(env::split_paths(&path))
-        .chain(linker.parent().map(Path::to_owned));
+    let directories =
+        iter::once(toolchain.join("bin")).chain(env::split_paths(&path)).chain(linker.parent().map(Path::to_owned));
     // Of <target>/<profile>/build/<package and hash>/out the first.
     let target = out.ancestors().nth(4).unwrap_or(out);
     let settings: [(&str, OsString); 6] = [
-        (
-            "PATH",
-            env::join_paths(directories).context("PATH cannot be extended")?,
-        ),
+        ("PATH", env::join_paths(directories).context("PATH cannot be extended")?),
         // `core` is built from source for BPF, by a flag that only nightly has without this.
         ("RUSTC_BOOTSTRAP", "1".into()),
         // Else the line information of the object, which stays in it, names the directory of the checkout.
@@ -111,11 +90,7 @@ fn strip(objcopy: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
         .status()
         .with_context(|| format!("cannot run {}", objcopy.display()))?;
     if !status.success() {
-        bail!(
-            "{} of {} failed: {status}",
-            objcopy.display(),
-            from.display()
-        );
+        bail!("{} of {} failed: {status}", objcopy.display(), from.display());
     }
     Ok(())
 }

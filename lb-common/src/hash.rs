@@ -24,9 +24,7 @@ pub struct Keys {
 pub const fn flow(keys: &Keys, words: [u64; 3]) -> u32 {
     let [a, b, c] = words;
     let [key_a, key_b, key_c] = keys.flow;
-    let sum = nh(a, key_a)
-        .wrapping_add(nh(b, key_b))
-        .wrapping_add(nh(c, key_c));
+    let sum = nh(a, key_a).wrapping_add(nh(b, key_b)).wrapping_add(nh(c, key_c));
     // NH is linear in each half of a word, and counters (ports or addresses in turn) would go through a multiplication as
     // arithmetic progressions: one key in a hundred then leaves most slots empty. Folding loses nothing, as it can be undone.
     ((sum ^ sum >> 32).wrapping_mul(keys.multiplier) >> 32) as u32

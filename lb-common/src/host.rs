@@ -3,8 +3,8 @@
 use crate::{
     frame::{Frame, Header},
     tables::{
-        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch,
-        Service, Settings, Slot, Tables, Traffic,
+        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch, Service, Settings, Slot,
+        Tables, Traffic,
     },
     verdict::Why,
 };
@@ -32,12 +32,7 @@ impl Buffer {
         let mut bytes = vec![0; head];
         bytes.extend_from_slice(frame);
         bytes.resize(head + frame.len() + tail, 0);
-        Self {
-            bytes,
-            start: head,
-            end: head + frame.len(),
-            interface,
-        }
+        Self { bytes, start: head, end: head + frame.len(), interface }
     }
 
     /// The bytes of the frame.
@@ -68,15 +63,11 @@ impl Frame for Buffer {
     }
 
     fn view<T: Header>(&self, offset: usize) -> Option<&T> {
-        T::ref_from_prefix(self.bytes().get(offset..)?)
-            .ok()
-            .map(|(header, _)| header)
+        T::ref_from_prefix(self.bytes().get(offset..)?).ok().map(|(header, _)| header)
     }
 
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?)
-            .ok()
-            .map(|(header, _)| header)
+        T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?).ok().map(|(header, _)| header)
     }
 
     fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()> {
@@ -205,10 +196,7 @@ impl Tables for HostTables {
             return None;
         }
         // Not zeros: what the path does not load must not matter.
-        let mut scratch = Scratch {
-            name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS],
-            ..Scratch::zeroed()
-        };
+        let mut scratch = Scratch { name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS], ..Scratch::zeroed() };
         let result = work(&mut scratch);
         self.lent.set(false);
         Some(result)
@@ -228,12 +216,8 @@ impl Tables for HostTables {
 
 fn starts_with(address: IpAddr, prefix: IpAddr, bits: u32) -> bool {
     let same = match (address, prefix) {
-        (IpAddr::V4(address), IpAddr::V4(prefix)) => {
-            (address.to_bits() ^ prefix.to_bits()).leading_zeros()
-        }
-        (IpAddr::V6(address), IpAddr::V6(prefix)) => {
-            (address.to_bits() ^ prefix.to_bits()).leading_zeros()
-        }
+        (IpAddr::V4(address), IpAddr::V4(prefix)) => (address.to_bits() ^ prefix.to_bits()).leading_zeros(),
+        (IpAddr::V6(address), IpAddr::V6(prefix)) => (address.to_bits() ^ prefix.to_bits()).leading_zeros(),
         _ => return false,
     };
     same >= bits

@@ -52,18 +52,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// From the parts; `protocol` is the IP protocol number.
     pub fn new(address: IpAddr, protocol: u8, port: u16) -> Self {
-        let (address, family) = (
-            address_words(address),
-            if address.is_ipv4() {
-                FAMILY_4
-            } else {
-                FAMILY_6
-            },
-        );
-        Self {
-            address,
-            tail: Self::tail(port.to_be_bytes(), protocol, family),
-        }
+        let (address, family) = (address_words(address), if address.is_ipv4() { FAMILY_4 } else { FAMILY_6 });
+        Self { address, tail: Self::tail(port.to_be_bytes(), protocol, family) }
     }
 
     /// The last word.
@@ -172,10 +162,7 @@ impl Region {
     /// From that word.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self {
-            first: word as u32,
-            slots: (word >> 32) as u32,
-        }
+        Self { first: word as u32, slots: (word >> 32) as u32 }
     }
 }
 
@@ -235,11 +222,7 @@ impl Backend {
 
     /// The same with a next hop.
     pub fn via(self, interface: u32, destination: [u8; 6], source: [u8; 6]) -> Self {
-        Self {
-            interface,
-            ethernet: ethernet::addresses(destination, source),
-            ..self
-        }
+        Self { interface, ethernet: ethernet::addresses(destination, source), ..self }
     }
 }
 

@@ -111,9 +111,8 @@ impl Frame for XdpFrame {
         let length = if left < WORDS * 8 { left } else { WORDS * 8 };
         let length = at_least_one::<0xff>(length);
         // SAFETY: the helper checks the frame's side, and at most all of `words` is written.
-        let result = unsafe {
-            bpf_xdp_load_bytes(self.context, offset as u32, words.as_mut_ptr().cast(), length as u32)
-        };
+        let result =
+            unsafe { bpf_xdp_load_bytes(self.context, offset as u32, words.as_mut_ptr().cast(), length as u32) };
         if result == 0 { Some(()) } else { None }
     }
 

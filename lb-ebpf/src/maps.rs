@@ -4,15 +4,16 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup},
     btf_maps,
-    helpers::{generated::bpf_ktime_get_coarse_ns, generated::bpf_fib_lookup},
+    helpers::{generated::bpf_fib_lookup, generated::bpf_ktime_get_coarse_ns},
     macros::{btf_map, map},
     maps::{Array, DevMapHash, HashMap, PerCpuArray},
     programs::XdpContext,
 };
 use lb_common::{
     tables::{
-        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, FAMILY_4, Interface, MAX_ANSWERS, MAX_BACKENDS,
-        MAX_CHUNKS, MAX_CLAIMS, MAX_INTERFACES, MAX_SERVICES, Route, Scratch, Service, Settings, Slot, Tables, Traffic,
+        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, FAMILY_4, Interface, MAX_ANSWERS,
+        MAX_BACKENDS, MAX_CHUNKS, MAX_CLAIMS, MAX_INTERFACES, MAX_SERVICES, Route, Scratch, Service, Settings, Slot,
+        Tables, Traffic,
     },
     verdict::{REASONS, Why},
 };
@@ -126,9 +127,7 @@ impl Tables for Maps<'_> {
             lookup.__bindgen_anon_4.ipv6_dst = words(to.address);
         }
         // SAFETY: the context is this program's, and the length is that of the struct.
-        let result = unsafe {
-            bpf_fib_lookup(self.context.as_ptr(), &mut lookup, size_of::<FibLookup>() as i32, 0)
-        };
+        let result = unsafe { bpf_fib_lookup(self.context.as_ptr(), &mut lookup, size_of::<FibLookup>() as i32, 0) };
         match result as u32 {
             BPF_FIB_LKUP_RET_SUCCESS if DEVICES.get_ifindex(lookup.ifindex).is_some() => {
                 Route::Via { interface: lookup.ifindex, ethernet: addresses(&lookup) }
@@ -201,9 +200,7 @@ fn addresses(lookup: &FibLookup) -> [u64; 2] {
 fn halves(mac: &[u8; 6]) -> [u64; 3] {
     let half = mac.as_ptr().cast::<u16>();
     // SAFETY: both MAC addresses of the struct have even offsets, and the struct is aligned to 4 bytes.
-    unsafe {
-        [half.read_volatile().into(), half.add(1).read_volatile().into(), half.add(2).read_volatile().into()]
-    }
+    unsafe { [half.read_volatile().into(), half.add(1).read_volatile().into(), half.add(2).read_volatile().into()] }
 }
 
 /// An IPv6 address as the kernel's struct has it.

@@ -7,12 +7,11 @@ use crate::{
     config::Config,
     dns::listen::{Counts, Listener},
     kernel::{
-        attach,
+        KernelError, attach,
         load::{self, Pins},
         log,
         maps::{Found, Maps},
         netlink::{self, Link, Netlink},
-        KernelError,
     },
     link_groups::LinkGroups,
     model::{
@@ -43,7 +42,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinHandle, block_in_place},
-    time::{sleep_until, Instant as Deadline},
+    time::{Instant as Deadline, sleep_until},
 };
 
 /// How long changes of the network are gathered before the ways are looked up again.
@@ -181,7 +180,8 @@ impl Agent {
                 let same = |key: &&crate::model::actual::BackendKey| {
                     key.service == service.endpoint && key.own == backend.endpoint
                 };
-                let Some((id, entry)) = found.actual.backends.keys().find(same).and_then(|key| found.actual.backends.get(key))
+                let Some((id, entry)) =
+                    found.actual.backends.keys().find(same).and_then(|key| found.actual.backends.get(key))
                 else {
                     continue;
                 };
@@ -274,7 +274,8 @@ impl Agent {
             return Ok(());
         }
         self.changed = true;
-        let back = links.into_iter().filter(|(index, link)| self.attached.get(&link.name).is_some_and(|known| known != index));
+        let back =
+            links.into_iter().filter(|(index, link)| self.attached.get(&link.name).is_some_and(|known| known != index));
         let back: Vec<_> = back.collect();
         if !back.is_empty() {
             // The tables are right before the first packet comes.
@@ -487,9 +488,10 @@ impl Agent {
     fn drain(&mut self, name: &str, address: SocketAddr, drain: bool) -> Result<(), Refusal> {
         let service = self.intent.services().iter().find(|service| service.name == name);
         let service = service.ok_or_else(|| Refusal::no_service(name, self.intent.services()))?;
-        let backend = service.backends.iter().find(|backend| {
-            (backend.endpoint.ip(), backend.endpoint.port()) == (address.ip(), address.port())
-        });
+        let backend = service
+            .backends
+            .iter()
+            .find(|backend| (backend.endpoint.ip(), backend.endpoint.port()) == (address.ip(), address.port()));
         let backend = backend.ok_or_else(|| Refusal::no_backend(service, address))?;
         let key: Drain = (service.name.clone(), backend.endpoint);
         self.changed |= if drain { self.conditions.drains.insert(key) } else { self.conditions.drains.remove(&key) };
@@ -500,7 +502,8 @@ impl Agent {
     }
 
     fn status(&self) -> Result<Status> {
-        let services = self.intent.services().iter().map(|service| self.service_status(service)).collect::<Result<_>>()?;
+        let services =
+            self.intent.services().iter().map(|service| self.service_status(service)).collect::<Result<_>>()?;
         let interface = |name: &String| InterfaceStatus {
             name: name.clone(),
             index: self.attached.get(name).copied().filter(|index| self.conditions.interfaces.contains_key(index)),
@@ -563,7 +566,9 @@ fn log_op(op: &Op) {
         Op::SwapTable { endpoint, region, members, .. } => {
             tracing::debug!(address = %endpoint.ip(), port = endpoint.port(), slots = region.slots, backends = members.len(), "table swapped");
         }
-        Op::PutService { endpoint, .. } => tracing::info!(address = %endpoint.ip(), port = endpoint.port(), "service added"),
+        Op::PutService { endpoint, .. } => {
+            tracing::info!(address = %endpoint.ip(), port = endpoint.port(), "service added")
+        }
         Op::RemoveService { endpoint, .. } => {
             tracing::info!(address = %endpoint.ip(), port = endpoint.port(), "service removed");
         }

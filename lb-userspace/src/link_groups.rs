@@ -16,7 +16,8 @@ pub struct LinkGroups {
 impl LinkGroups {
     /// Joins and leaves until exactly the groups of these addresses are joined on these interfaces.
     pub fn keep(&mut self, interfaces: &BTreeSet<u32>, addresses: &BTreeSet<Ipv6Addr>) -> io::Result<()> {
-        let groups = |interface: &u32| addresses.iter().map(|address| (*interface, group(*address))).collect::<Vec<_>>();
+        let groups =
+            |interface: &u32| addresses.iter().map(|address| (*interface, group(*address))).collect::<Vec<_>>();
         let wanted: BTreeSet<_> = interfaces.iter().flat_map(groups).collect();
         if wanted == self.joined {
             return Ok(());
@@ -50,6 +51,9 @@ mod tests {
 
     #[test]
     fn the_group_is_that_of_rfc_4291() {
-        assert_eq!(group("4037::1:800:200e:8c6c".parse().unwrap()), "ff02::1:ff0e:8c6c".parse::<std::net::Ipv6Addr>().unwrap());
+        assert_eq!(
+            group("4037::1:800:200e:8c6c".parse().unwrap()),
+            "ff02::1:ff0e:8c6c".parse::<std::net::Ipv6Addr>().unwrap()
+        );
     }
 }

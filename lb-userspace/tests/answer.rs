@@ -81,7 +81,8 @@ impl World {
 
 /// The client and the DNS address.
 fn ends(is_v4: bool) -> (SocketAddr, SocketAddr) {
-    let ends = if is_v4 { ["198.51.100.7:40000", "192.0.2.53:53"] } else { ["[2001:db8:c::7]:40000", "[2001:db8::53]:53"] };
+    let ends =
+        if is_v4 { ["198.51.100.7:40000", "192.0.2.53:53"] } else { ["[2001:db8:c::7]:40000", "[2001:db8::53]:53"] };
     let [client, dns] = ends.map(|text| text.parse().unwrap());
     (client, dns)
 }
@@ -278,7 +279,12 @@ fn whatever_the_kernel_passes_is_untouched_and_the_agent_answers_it() {
         ("bytes behind", Why::DnsNotPlain, ResponseCode::NoError, [&plain[..], &[0]].concat()),
         ("a byte less", Why::DnsNotPlain, ResponseCode::FormErr, plain[..plain.len() - 1].to_vec()),
         ("type TXT", Why::DnsMiss, ResponseCode::NoError, edit(&|query| query.queries[0].query_type = RecordType::TXT)),
-        ("type AAAA", Why::DnsMiss, ResponseCode::NoError, edit(&|query| query.queries[0].query_type = RecordType::AAAA)),
+        (
+            "type AAAA",
+            Why::DnsMiss,
+            ResponseCode::NoError,
+            edit(&|query| query.queries[0].query_type = RecordType::AAAA),
+        ),
         ("type ANY", Why::DnsMiss, ResponseCode::NoError, edit(&|query| query.queries[0].query_type = RecordType::ANY)),
         ("class CH", Why::DnsMiss, ResponseCode::Refused, edit(&|query| query.queries[0].query_class = DNSClass::CH)),
         (
@@ -328,7 +334,10 @@ fn a_reply_that_grows_in_front_is_the_one_that_grows_behind() {
             let grown = count * 16;
             let replies = [[0, grown], [grown, 0], [grown, grown - 1], [512, 512]].map(|room| {
                 let world = World::new(wire, 1, 60, &addresses(1, count), dns);
-                assert_eq!(world.steer(&frame(client, dns, &query), [grown - 1, grown - 1]).0, Verdict::Pass(Why::NoRoom));
+                assert_eq!(
+                    world.steer(&frame(client, dns, &query), [grown - 1, grown - 1]).0,
+                    Verdict::Pass(Why::NoRoom)
+                );
                 let (verdict, reply) = world.steer(&frame(client, dns, &query), room);
                 assert_eq!((verdict, message(&reply, client, dns)), (ANSWERED, world.respond(&query, 0).bytes));
                 reply

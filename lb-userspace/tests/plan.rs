@@ -101,7 +101,8 @@ fn desired() -> impl Strategy<Value = Desired> {
 fn slots(tables: &HostTables, id: u32) -> (Region, Vec<Backend>, BTreeSet<u32>) {
     let service = tables.services.get(&id).expect("an id leads to its service");
     let region = Region::from_word(service.region);
-    let slots = (region.first..region.first + region.slots).map(|index| tables.slots.get(&index).expect("a slot is written"));
+    let slots =
+        (region.first..region.first + region.slots).map(|index| tables.slots.get(&index).expect("a slot is written"));
     let ids: BTreeSet<u32> = slots.map(|slot| slot.backend).collect();
     let backends = ids.iter().map(|id| *tables.backends.get(id).expect("a slot leads to a backend")).collect();
     (region, backends, ids)

@@ -40,18 +40,8 @@ impl Agent {
     pub fn start_binary(host: &Host, binary: &Path, config: &str) -> Result<Self> {
         let path = host.belongings().unique_path(host.role(), "-lb.toml");
         write(&path, config)?;
-        let running = host.spawn([
-            binary.as_os_str(),
-            "run".as_ref(),
-            "--config".as_ref(),
-            path.as_os_str(),
-        ])?;
-        let agent = Self {
-            host: host.clone(),
-            binary: binary.to_owned(),
-            config: path,
-            running,
-        };
+        let running = host.spawn([binary.as_os_str(), "run".as_ref(), "--config".as_ref(), path.as_os_str()])?;
+        let agent = Self { host: host.clone(), binary: binary.to_owned(), config: path, running };
         agent.wait_until_it_answers()?;
         Ok(agent)
     }
@@ -75,8 +65,7 @@ impl Agent {
     /// What `lb status --json` says.
     pub fn status(&self) -> Result<Value> {
         let output = self.lb(["status", "--json"])?;
-        serde_json::from_str(&output.stdout)
-            .with_context(|| format!("reading the status {:?}", output.stdout))
+        serde_json::from_str(&output.stdout).with_context(|| format!("reading the status {:?}", output.stdout))
     }
 
     /// Replaces the config's text and tells the agent to read it (SIGHUP), which it does in its time.
@@ -84,8 +73,7 @@ impl Agent {
         // By renaming, so that the agent never reads a part.
         let new = self.config.with_extension("new");
         write(&new, config)?;
-        fs::rename(&new, &self.config)
-            .with_context(|| format!("replacing {}", self.config.display()))?;
+        fs::rename(&new, &self.config).with_context(|| format!("replacing {}", self.config.display()))?;
         self.running.signal(Signal::SIGHUP)
     }
 
@@ -123,12 +111,9 @@ impl Agent {
             (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         };
         let waited = wait_until(READY, "`lb status` succeeded", poll);
-        waited.and_then(|answered| answered).map_err(|error| {
-            anyhow!(
-                "{error:#}; it last said {last:?}; its log{}",
-                self.running.log_tail()
-            )
-        })
+        waited
+            .and_then(|answered| answered)
+            .map_err(|error| anyhow!("{error:#}; it last said {last:?}; its log{}", self.running.log_tail()))
     }
 
     fn line<I>(&self, arguments: I) -> Vec<OsString>
@@ -136,15 +121,8 @@ impl Agent {
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
         let mut line = vec![self.binary.clone().into_os_string()];
-        line.extend(
-            arguments
-                .into_iter()
-                .map(|argument| argument.as_ref().to_owned()),
-        );
-        line.extend([
-            "--socket".into(),
-            self.host.belongings().socket().into_os_string(),
-        ]);
+        line.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        line.extend(["--socket".into(), self.host.belongings().socket().into_os_string()]);
         line
     }
 }
@@ -157,14 +135,9 @@ pub fn lb_binary() -> Result<PathBuf> {
     let test = env::current_exe().context("finding the path of the test")?;
     // Cargo puts tests into `deps` and programs beside it.
     let folders = test.ancestors().skip(1).take(2);
-    let found = folders
-        .map(|folder| folder.join("lb"))
-        .find(|path| path.is_file());
+    let found = folders.map(|folder| folder.join("lb")).find(|path| path.is_file());
     let Some(path) = found else {
-        bail!(
-            "there is no lb near {}: build it (cargo build), or name it in LB_BIN",
-            test.display()
-        );
+        bail!("there is no lb near {}: build it (cargo build), or name it in LB_BIN", test.display());
     };
     Ok(path)
 }

@@ -91,9 +91,7 @@ impl Belongings {
     /// Starts a child that dies with the lab.
     pub(crate) fn spawn(&self, command: Command, what: String, log: PathBuf) -> Result<Running> {
         let mut children = lock(&self.children);
-        let Some(children) = children.as_mut() else {
-            bail!("starting {what}: the lab is gone")
-        };
+        let Some(children) = children.as_mut() else { bail!("starting {what}: the lab is gone") };
         let child = Running::start(command, what, log)?;
         children.push(child.clone());
         Ok(child)

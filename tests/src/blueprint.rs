@@ -26,11 +26,7 @@ const FIRST_INDEX: u32 = 11;
 
 impl Blueprint {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self {
-            layout,
-            backends: 2,
-            route_back_via_balancer: false,
-        }
+        Self { layout, backends: 2, route_back_via_balancer: false }
     }
 
     /// How many backends there are; 2 if nothing is said, at most 179.
@@ -51,10 +47,7 @@ impl Blueprint {
     /// Makes the lab; what labs of dead processes left behind is removed first.
     pub fn up(self) -> Result<Lab> {
         if self.backends > MAX_BACKENDS {
-            bail!(
-                "{} backends asked for, a lab has at most {MAX_BACKENDS}",
-                self.backends
-            );
+            bail!("{} backends asked for, a lab has at most {MAX_BACKENDS}", self.backends);
         }
         signals::watch()?;
         let _making = belongings::making();

@@ -24,9 +24,7 @@ const END_OF_REPLY: char = '\x1e';
 /// Makes one request.
 pub fn curl(client: &Host, url: &str) -> Result<Reply> {
     let replies = curl_many(client, url, 1)?;
-    let Some(reply) = replies.into_iter().next() else {
-        bail!("curl made no request")
-    };
+    let Some(reply) = replies.into_iter().next() else { bail!("curl made no request") };
     Ok(reply)
 }
 
@@ -44,14 +42,7 @@ pub fn curl_with(client: &Host, url: &str, count: usize, more: &[&str]) -> Resul
     let separator = if url.contains('?') { '&' } else { '?' };
     // curl takes an IPv6 address in brackets for what it is and expands only the range.
     let numbered = format!("{url}{separator}[1-{count}]");
-    let record = [
-        "",
-        "%{http_code}",
-        "%{local_port}",
-        "%{exitcode}",
-        "%{errormsg}",
-    ]
-    .join(&END_OF_FIELD.to_string());
+    let record = ["", "%{http_code}", "%{local_port}", "%{exitcode}", "%{errormsg}"].join(&END_OF_FIELD.to_string());
     let format = format!("{record}{END_OF_REPLY}");
     let line = [
         // Neither a configuration file nor a proxy of whoever runs the tests has a say.
@@ -70,11 +61,7 @@ pub fn curl_with(client: &Host, url: &str, count: usize, more: &[&str]) -> Resul
         &format,
     ];
     let output = client.attempt(line.iter().chain(more).chain([&numbered.as_str()]))?;
-    let replies: Vec<Reply> = output
-        .stdout
-        .split_terminator(END_OF_REPLY)
-        .map(reply)
-        .collect::<Result<_>>()?;
+    let replies: Vec<Reply> = output.stdout.split_terminator(END_OF_REPLY).map(reply).collect::<Result<_>>()?;
     if replies.len() != count {
         bail!(
             "curl in {} made {} requests of {count} to {url}: {}{}",
@@ -98,12 +85,7 @@ fn reply(record: &str) -> Result<Reply> {
         (code, "") => Some(format!("exit code {code}")),
         (_, message) => Some(message.to_owned()),
     };
-    Ok(Reply {
-        status: number(status),
-        body: (*body).to_owned(),
-        local_port: number(local_port),
-        error,
-    })
+    Ok(Reply { status: number(status), body: (*body).to_owned(), local_port: number(local_port), error })
 }
 
 #[cfg(test)]
@@ -114,21 +96,11 @@ mod tests {
     fn a_record_becomes_a_reply() {
         assert_eq!(
             reply("one\n\x1f200\x1f40000\x1f0\x1f").unwrap(),
-            Reply {
-                status: Some(200),
-                body: "one\n".into(),
-                local_port: Some(40000),
-                error: None
-            }
+            Reply { status: Some(200), body: "one\n".into(), local_port: Some(40000), error: None }
         );
         assert_eq!(
             reply("\x1f000\x1f0\x1f7\x1fcould not connect").unwrap(),
-            Reply {
-                status: None,
-                body: String::new(),
-                local_port: None,
-                error: Some("could not connect".into())
-            }
+            Reply { status: None, body: String::new(), local_port: None, error: Some("could not connect".into()) }
         );
         assert!(reply("one\n").is_err());
     }

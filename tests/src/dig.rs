@@ -56,13 +56,7 @@ impl DigAnswer {
 }
 
 /// Asks `server` once for `name` and `kind`, with `more` arguments for dig; no response is an error.
-pub fn dig(
-    client: &Host,
-    server: IpAddr,
-    name: &str,
-    kind: &str,
-    more: &[&str],
-) -> Result<DigAnswer> {
+pub fn dig(client: &Host, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> Result<DigAnswer> {
     let server = format!("@{server}");
     // `-r`: a configuration file of whoever runs the tests has no say.
     let line = ["dig", "-r", &server, "+tries=1", "+time=2"];
@@ -80,10 +74,7 @@ pub fn dig(
 }
 
 fn parse(text: &str) -> Result<DigAnswer> {
-    let mut answer = DigAnswer {
-        text: text.to_owned(),
-        ..DigAnswer::default()
-    };
+    let mut answer = DigAnswer { text: text.to_owned(), ..DigAnswer::default() };
     let mut section = "";
     for line in text.lines() {
         if let Some(header) = line.strip_prefix(";; ->>HEADER<<-") {
@@ -135,9 +126,7 @@ fn record(line: &str) -> Result<Record> {
     let (name, ttl, _class, kind) = (word(), word(), word(), word());
     Ok(Record {
         name: name.to_owned(),
-        ttl: ttl
-            .parse()
-            .with_context(|| format!("reading the TTL of {line:?}"))?,
+        ttl: ttl.parse().with_context(|| format!("reading the TTL of {line:?}"))?,
         kind: kind.to_owned(),
         data: rest.to_owned(),
     })

@@ -34,7 +34,11 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use std::{collections::BTreeMap, net::{IpAddr, Ipv6Addr}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 const CONFIG: &str = include_str!("../fixture.toml");
 /// The interface that a test run's frames come in by: loopback.
@@ -184,7 +188,8 @@ fn moved<K: Copy + Ord, V: Copy + Default + PartialEq>(
     after: &BTreeMap<K, V>,
     difference: impl Fn(V, V) -> V,
 ) -> BTreeMap<K, V> {
-    let moved = after.iter().map(|(key, value)| (*key, difference(*value, before.get(key).copied().unwrap_or_default())));
+    let moved =
+        after.iter().map(|(key, value)| (*key, difference(*value, before.get(key).copied().unwrap_or_default())));
     moved.filter(|(_, difference)| *difference != V::default()).collect()
 }
 
@@ -205,7 +210,11 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
         for backend in &service.backends {
             let address = backend.endpoint.ip();
             let (interface, source) = if is_near(address) { (LOOPBACK, LOOPBACK_MAC) } else { (eth1.index, eth1.mac) };
-            let number = backend.endpoint.address.iter().fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
+            let number = backend
+                .endpoint
+                .address
+                .iter()
+                .fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
             let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source };
             conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
             if service.name != "down4" {
@@ -224,7 +233,8 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     ops.iter().for_each(|op| actual.record(op));
 
     // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
-    let spent = intent.names().iter().find(|name| name.name == "spent.example.com").context("the fixture has no spent name")?;
+    let spent =
+        intent.names().iter().find(|name| name.name == "spent.example.com").context("the fixture has no spent name")?;
     let key = render::answer_key(&intent.keys(), &spent.wire, 1).context("no key")?;
     let (place, answer) = actual.answers.get(&key).context("no answer for the spent name")?;
     let answer = Arc::new(tables::Answer { spent_at: 1, ..**answer });

@@ -3,8 +3,8 @@
 use crate::fixture::{BROKEN_SERVICE, KNOWN_CLIENTS, OWN_ADDRESSES, UNKNOWN_CLIENTS};
 use anyhow::{Context as _, Result};
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header,
-    PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, IpFragOffset,
+    IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError,
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},

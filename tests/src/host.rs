@@ -55,11 +55,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(
-        role: &str,
-        interfaces: Vec<Interface>,
-        belongings: &Arc<Belongings>,
-    ) -> Self {
+    pub(crate) fn new(role: &str, interfaces: Vec<Interface>, belongings: &Arc<Belongings>) -> Self {
         Self {
             role: role.to_owned(),
             namespace: belongings.namespace(role),
@@ -89,25 +85,19 @@ impl Host {
     /// The interface called `name`.
     #[must_use]
     pub fn interface(&self, name: &str) -> Option<&Interface> {
-        self.interfaces
-            .iter()
-            .find(|interface| interface.name == name)
+        self.interfaces.iter().find(|interface| interface.name == name)
     }
 
     /// The IPv4 address of `eth0`; the segment has none and says 0.0.0.0.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
-        self.interfaces
-            .first()
-            .map_or(Ipv4Addr::UNSPECIFIED, |interface| interface.ipv4)
+        self.interfaces.first().map_or(Ipv4Addr::UNSPECIFIED, |interface| interface.ipv4)
     }
 
     /// The IPv6 address of `eth0`; the segment has none and says `::`.
     #[must_use]
     pub fn ipv6(&self) -> Ipv6Addr {
-        self.interfaces
-            .first()
-            .map_or(Ipv6Addr::UNSPECIFIED, |interface| interface.ipv6)
+        self.interfaces.first().map_or(Ipv6Addr::UNSPECIFIED, |interface| interface.ipv6)
     }
 
     pub(crate) fn belongings(&self) -> &Belongings {
@@ -121,10 +111,7 @@ impl Host {
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={}", self.namespace_path().display()))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net={}", self.namespace_path().display())).arg("--").arg(program);
         command
     }
 
@@ -153,12 +140,7 @@ impl Host {
         let line = Line::new(line);
         let output = self.finish(&line, input)?;
         if !output.status.success() {
-            bail!(
-                "{}: {}{}",
-                self.doing(&line),
-                output.status,
-                tail(&output.stderr)
-            );
+            bail!("{}: {}{}", self.doing(&line), output.status, tail(&output.stderr));
         }
         Ok(output)
     }
@@ -169,10 +151,7 @@ impl Host {
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
         let line = Line::new(line);
-        self.spawn_command(
-            line.command(|program| self.command(program)),
-            &self.doing(&line),
-        )
+        self.spawn_command(line.command(|program| self.command(program)), &self.doing(&line))
     }
 
     /// Starts a command made by [`Host::command`], likewise; `what` names it in errors.
@@ -204,13 +183,8 @@ impl Host {
         self.inside(|| {
             settings.iter().try_for_each(|(key, value)| {
                 let path = Path::new("/proc/sys/net").join(key);
-                fs::write(&path, value).with_context(|| {
-                    format!(
-                        "setting {} to {value} in {}",
-                        path.display(),
-                        self.namespace
-                    )
-                })
+                fs::write(&path, value)
+                    .with_context(|| format!("setting {} to {value} in {}", path.display(), self.namespace))
             })
         })?
     }
@@ -230,8 +204,7 @@ impl Host {
     ///
     /// That other program must be there before frames by XDP_TX or XDP_REDIRECT arrive again.
     pub fn remove_pass(&self, interface: &str) -> Result<()> {
-        self.run(["ip", "link", "set", interface, "xdpdrv", "off"])
-            .map(drop)
+        self.run(["ip", "link", "set", interface, "xdpdrv", "off"]).map(drop)
     }
 
     fn namespace_path(&self) -> PathBuf {
@@ -254,9 +227,7 @@ impl Host {
             // A program that ends without reading says why by its exit status.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let output = child
-            .wait_with_output()
-            .with_context(|| format!("running {}", self.doing(line)))?;
+        let output = child.wait_with_output().with_context(|| format!("running {}", self.doing(line)))?;
         Ok(Output {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

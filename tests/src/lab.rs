@@ -88,17 +88,13 @@ impl Lab {
     /// reaches it through the balancer.
     #[must_use]
     pub fn service_ipv4(&self, number: u8) -> Ipv4Addr {
-        self.layout
-            .services()
-            .ipv4(FIRST_SERVICE.saturating_add(number))
+        self.layout.services().ipv4(FIRST_SERVICE.saturating_add(number))
     }
 
     /// As [`Lab::service_ipv4`].
     #[must_use]
     pub fn service_ipv6(&self, number: u8) -> Ipv6Addr {
-        self.layout
-            .services()
-            .ipv6(FIRST_SERVICE.saturating_add(number))
+        self.layout.services().ipv6(FIRST_SERVICE.saturating_add(number))
     }
 
     /// Gives `backend` a service address of its own on `lo`, as direct server return needs it: the
@@ -108,10 +104,7 @@ impl Lab {
             IpAddr::V4(address) => {
                 // Without these Linux answers ARP requests for an address of any interface, and asks
                 // for its neighbours in the name of the service.
-                backend.set([
-                    ("ipv4/conf/all/arp_ignore", "1"),
-                    ("ipv4/conf/all/arp_announce", "2"),
-                ])?;
+                backend.set([("ipv4/conf/all/arp_ignore", "1"), ("ipv4/conf/all/arp_announce", "2")])?;
                 backend.ip(&[format!("address add {address}/32 dev lo")])
             }
             // Solicitations are answered for addresses of the interface they came by only.
@@ -127,44 +120,22 @@ impl Lab {
 
     /// The machines: all hosts but the segment.
     pub(crate) fn machines(&self) -> impl Iterator<Item = &Host> {
-        [&self.client, &self.balancer]
-            .into_iter()
-            .chain(&self.backends)
+        [&self.client, &self.balancer].into_iter().chain(&self.backends)
     }
 
     fn describe(&self) -> Result<String> {
         let prefix = self.belongings.prefix();
         let folder = self.folder();
-        let mut text = format!(
-            "lab {prefix} ({:?}), files in {}\n",
-            self.layout,
-            folder.display()
-        );
+        let mut text = format!("lab {prefix} ({:?}), files in {}\n", self.layout, folder.display());
         for host in self.machines().chain([&self.segment]) {
-            writeln!(
-                text,
-                "  {:<12} nsenter --net=/run/netns/{}",
-                host.role(),
-                host.namespace()
-            )?;
+            writeln!(text, "  {:<12} nsenter --net=/run/netns/{}", host.role(), host.namespace())?;
             for interface in host.interfaces() {
-                let Interface {
-                    name,
-                    index,
-                    ipv4,
-                    ipv6,
-                    ..
-                } = interface;
+                let Interface { name, index, ipv4, ipv6, .. } = interface;
                 let mac = interface.mac_text();
                 writeln!(text, "    {name} (index {index})  {mac}  {ipv4}  {ipv6}")?;
             }
         }
-        writeln!(
-            text,
-            "  services     {}  {} …",
-            self.service_ipv4(0),
-            self.service_ipv6(0)
-        )?;
+        writeln!(text, "  services     {}  {} …", self.service_ipv4(0), self.service_ipv6(0))?;
         writeln!(text, "  agent        {}", self.socket().display())?;
         writeln!(
             text,

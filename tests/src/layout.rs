@@ -31,14 +31,8 @@ impl Layout {
     /// The subnet that the client and the balancer's `eth0` are in.
     pub(crate) const fn clients(self) -> Subnet {
         match self {
-            Self::Bridged => Subnet {
-                ipv4: [10, 77, 0],
-                ipv6: [0xfd77, 0],
-            },
-            Self::Routed => Subnet {
-                ipv4: [10, 78, 1],
-                ipv6: [0xfd78, 1],
-            },
+            Self::Bridged => Subnet { ipv4: [10, 77, 0], ipv6: [0xfd77, 0] },
+            Self::Routed => Subnet { ipv4: [10, 78, 1], ipv6: [0xfd78, 1] },
         }
     }
 
@@ -46,10 +40,7 @@ impl Layout {
     pub(crate) const fn backends(self) -> Subnet {
         match self {
             Self::Bridged => self.clients(),
-            Self::Routed => Subnet {
-                ipv4: [10, 78, 2],
-                ipv6: [0xfd78, 2],
-            },
+            Self::Routed => Subnet { ipv4: [10, 78, 2], ipv6: [0xfd78, 2] },
         }
     }
 
@@ -57,10 +48,7 @@ impl Layout {
     pub(crate) const fn services(self) -> Subnet {
         match self {
             Self::Bridged => self.clients(),
-            Self::Routed => Subnet {
-                ipv4: [10, 78, 100],
-                ipv6: [0xfd78, 0x100],
-            },
+            Self::Routed => Subnet { ipv4: [10, 78, 100], ipv6: [0xfd78, 0x100] },
         }
     }
 }
@@ -113,9 +101,6 @@ mod tests {
         assert_eq!(subnet.ipv4(121).to_string(), "10.78.2.121");
         assert_eq!(subnet.ipv6(121).to_string(), "fd78:2::121");
         assert_eq!(Layout::Routed.services().ipv6_prefix(), "fd78:100::/64");
-        assert_eq!(
-            Layout::Bridged.services().ipv6(200).to_string(),
-            "fd77::200"
-        );
+        assert_eq!(Layout::Bridged.services().ipv6(200).to_string(), "fd77::200");
     }
 }

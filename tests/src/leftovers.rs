@@ -47,17 +47,9 @@ fn remove_dead(wanted: impl Fn(&str) -> bool) -> Result<()> {
     let mut prefixes = BTreeSet::new();
     for parent in [Path::new(NAMESPACES), &env::temp_dir(), Path::new(BPF_FS)] {
         let names = file_names(parent)?;
-        prefixes.extend(
-            names
-                .iter()
-                .filter_map(|name| dead_prefix(name))
-                .map(str::to_owned),
-        );
+        prefixes.extend(names.iter().filter_map(|name| dead_prefix(name)).map(str::to_owned));
     }
-    prefixes
-        .iter()
-        .filter(|prefix| wanted(prefix))
-        .try_for_each(|prefix| remove(prefix))
+    prefixes.iter().filter(|prefix| wanted(prefix)).try_for_each(|prefix| remove(prefix))
 }
 
 /// The `lb-<pid>-<serial>` that `name` begins with, if that process is not alive.
@@ -103,10 +95,7 @@ fn remove_namespace(path: &Path) -> Result<()> {
 /// process was killed. A lab's namespaces are known to nobody else.
 fn end_processes_inside(namespaces: &[PathBuf]) -> Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let inside: Vec<_> = namespaces
-        .iter()
-        .filter_map(|path| identity(path))
-        .collect();
+    let inside: Vec<_> = namespaces.iter().filter_map(|path| identity(path)).collect();
     if inside.is_empty() {
         return Ok(());
     }
@@ -137,14 +126,8 @@ pub(crate) fn mount_bpf_fs() -> Result<()> {
     if is_mounted()? {
         return Ok(());
     }
-    mount(
-        Some("bpf"),
-        BPF_FS,
-        Some("bpf"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .with_context(|| format!("mounting bpffs at {BPF_FS}"))
+    mount(Some("bpf"), BPF_FS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("mounting bpffs at {BPF_FS}"))
 }
 
 /// The names in a folder; none if it does not exist.
@@ -154,9 +137,7 @@ fn file_names(folder: &Path) -> Result<Vec<String>> {
         other => other.with_context(|| format!("listing {}", folder.display()))?,
     };
     // Other programs may name their files as they like; ours are text.
-    Ok(entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect())
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
 /// Takes away what another removal has taken away already.
@@ -174,20 +155,10 @@ mod tests {
     #[test]
     fn only_names_of_dead_processes_are_leftovers() {
         // Above the largest pid_max there is.
-        assert_eq!(
-            dead_prefix("lb-99999999-3-backend-1"),
-            Some("lb-99999999-3")
-        );
+        assert_eq!(dead_prefix("lb-99999999-3-backend-1"), Some("lb-99999999-3"));
         assert_eq!(dead_prefix("lb-99999999-3"), Some("lb-99999999-3"));
         assert_eq!(dead_prefix(&format!("lb-{}-0-client", process::id())), None);
-        for foreign in [
-            "lb-1",
-            "lb--3",
-            "lb-x-3",
-            "lb-99999999-x",
-            "klb-99999999-3",
-            "lb",
-        ] {
+        for foreign in ["lb-1", "lb--3", "lb-x-3", "lb-99999999-x", "klb-99999999-3", "lb"] {
             assert_eq!(dead_prefix(foreign), None, "{foreign}");
         }
     }

@@ -34,10 +34,7 @@ mod ping;
 mod process;
 mod signals;
 mod skip;
-#[expect(
-    unsafe_code,
-    reason = "bpf(2) has no safe wrapper that takes plain instructions"
-)]
+#[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
 mod veth_peer;
 mod wait;
 mod wiring;

@@ -40,15 +40,9 @@ impl Nginx {
     pub fn start(host: &Host, ports: &[u16]) -> Result<Self> {
         let folder = host.belongings().unique_path(host.role(), "-nginx");
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let mut nginx = Self {
-            host: host.clone(),
-            ports: ports.to_vec(),
-            folder,
-            running: None,
-        };
+        let mut nginx = Self { host: host.clone(), ports: ports.to_vec(), folder, running: None };
         let config = nginx.folder.join("nginx.conf");
-        fs::write(&config, nginx.config())
-            .with_context(|| format!("writing {}", config.display()))?;
+        fs::write(&config, nginx.config()).with_context(|| format!("writing {}", config.display()))?;
         nginx.start_again()?;
         Ok(nginx)
     }
@@ -63,18 +57,13 @@ impl Nginx {
         if self.running.is_some() {
             bail!("nginx in {} is running already", self.host.namespace());
         }
-        let [config, log] = ["nginx.conf", "error.log"]
-            .map(|name| self.folder.join(name).to_string_lossy().into_owned());
+        let [config, log] =
+            ["nginx.conf", "error.log"].map(|name| self.folder.join(name).to_string_lossy().into_owned());
         // `-e`: what it has to say before it has read the config.
         let running = self.host.spawn(["nginx", "-c", &config, "-e", &log])?;
-        let address = |ip: IpAddr| {
-            self.ports
-                .iter()
-                .map(move |port| SocketAddr::new(ip, *port))
-        };
-        let mut closed: Vec<_> = address(Ipv4Addr::LOCALHOST.into())
-            .chain(address(Ipv6Addr::LOCALHOST.into()))
-            .collect();
+        let address = |ip: IpAddr| self.ports.iter().map(move |port| SocketAddr::new(ip, *port));
+        let mut closed: Vec<_> =
+            address(Ipv4Addr::LOCALHOST.into()).chain(address(Ipv6Addr::LOCALHOST.into())).collect();
         let what = format!("nginx in {} accepted connections", self.host.namespace());
         self.host.inside(|| {
             wait_until(READY, &what, || match running.ended() {
@@ -104,8 +93,7 @@ impl Nginx {
     /// A line is written after its answer has been sent: see [`served_in_total`].
     pub fn served(&self) -> Result<Vec<Served>> {
         let path = self.folder.join("access.log");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         // What follows the last line's end is being written.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(served).collect()
@@ -113,11 +101,8 @@ impl Nginx {
 
     fn config(&self) -> String {
         let folder = self.folder.display();
-        let listen: String = self
-            .ports
-            .iter()
-            .map(|port| format!("listen {port}; listen [::]:{port} ipv6only=on; "))
-            .collect();
+        let listen: String =
+            self.ports.iter().map(|port| format!("listen {port}; listen [::]:{port} ipv6only=on; ")).collect();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|use_of| format!("{use_of}_temp_path {folder}/{use_of}; "))
@@ -150,24 +135,15 @@ http {{
 }
 
 /// What each of `servers` has served, once that is at least `total` requests together.
-pub fn served_in_total<'a>(
-    servers: impl IntoIterator<Item = &'a Nginx>,
-    total: usize,
-) -> Result<Vec<Vec<Served>>> {
+pub fn served_in_total<'a>(servers: impl IntoIterator<Item = &'a Nginx>, total: usize) -> Result<Vec<Vec<Served>>> {
     let servers: Vec<_> = servers.into_iter().collect();
-    wait_until(
-        READY,
-        &format!("{total} requests were in the access logs"),
-        || {
-            let served: Result<Vec<_>> = servers.iter().map(|server| server.served()).collect();
-            match served {
-                Ok(served) => {
-                    (served.iter().map(Vec::len).sum::<usize>() >= total).then_some(Ok(served))
-                }
-                Err(error) => Some(Err(error)),
-            }
-        },
-    )?
+    wait_until(READY, &format!("{total} requests were in the access logs"), || {
+        let served: Result<Vec<_>> = servers.iter().map(|server| server.served()).collect();
+        match served {
+            Ok(served) => (served.iter().map(Vec::len).sum::<usize>() >= total).then_some(Ok(served)),
+            Err(error) => Some(Err(error)),
+        }
+    })?
 }
 
 fn served(line: &str) -> Result<Served> {
@@ -175,9 +151,7 @@ fn served(line: &str) -> Result<Served> {
     let [remote, remote_port, local, local_port, status, target] = words.as_slice() else {
         bail!("the access log has a line that is none of ours: {line:?}");
     };
-    let address = |ip: &str, port: &str| -> Result<SocketAddr> {
-        Ok(SocketAddr::new(ip.parse()?, port.parse()?))
-    };
+    let address = |ip: &str, port: &str| -> Result<SocketAddr> { Ok(SocketAddr::new(ip.parse()?, port.parse()?)) };
     let parse = || -> Result<Served> {
         Ok(Served {
             remote: address(remote, remote_port)?,

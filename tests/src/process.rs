@@ -46,21 +46,14 @@ impl Running {
     /// Starts `command`, its output going to the file `log`; `what` names it in errors.
     pub(crate) fn start(mut command: Command, what: String, log: PathBuf) -> Result<Self> {
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        let errors = output
-            .try_clone()
-            .context("duplicating the log's descriptor")?;
+        let errors = output.try_clone().context("duplicating the log's descriptor")?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
             .spawn()
             .with_context(|| format!("starting {what}"))?;
-        Ok(Self(Arc::new(Process {
-            what,
-            pid: child.id(),
-            log,
-            child: Mutex::new(child),
-        })))
+        Ok(Self(Arc::new(Process { what, pid: child.id(), log, child: Mutex::new(child) })))
     }
 
     /// The process id; `nsenter` replaces itself, so it is that of the program.
@@ -78,16 +71,12 @@ impl Running {
     /// What it has written so far; bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(self.log_path())
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// How it ended, or `None` while it runs.
     pub fn ended(&self) -> Result<Option<ExitStatus>> {
-        lock(&self.0.child)
-            .try_wait()
-            .with_context(|| format!("asking for the end of {self}"))
+        lock(&self.0.child).try_wait().with_context(|| format!("asking for the end of {self}"))
     }
 
     /// Sends it a signal.
@@ -95,10 +84,7 @@ impl Running {
         // Under the lock nobody can reap it, so the id cannot have passed to another process.
         let mut child = lock(&self.0.child);
         if let Some(status) = child.try_wait()? {
-            bail!(
-                "{self} has ended ({status}), so it gets no {signal}{}",
-                self.log_tail()
-            );
+            bail!("{self} has ended ({status}), so it gets no {signal}{}", self.log_tail());
         }
         let pid = Pid::from_raw(i32::try_from(self.0.pid)?);
         signal::kill(pid, signal).with_context(|| format!("sending {signal} to {self}"))
@@ -106,9 +92,7 @@ impl Running {
 
     /// Waits until it has ended by itself.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        wait_until(deadline, &format!("{self} ended"), || {
-            self.ended().transpose()
-        })?
+        wait_until(deadline, &format!("{self} ended"), || self.ended().transpose())?
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
@@ -152,11 +136,7 @@ impl Line {
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
-        Self(
-            line.into_iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
-        )
+        Self(line.into_iter().map(|word| word.as_ref().to_owned()).collect())
     }
 
     /// The command, begun by `enter` with the program.
@@ -180,9 +160,7 @@ pub(crate) fn tail(text: &str) -> String {
     // A verifier's refusal is explained by its last dozens of lines.
     const LINES: usize = 40;
     let lines: Vec<&str> = text.trim_end().lines().collect();
-    let last = lines
-        .get(lines.len().saturating_sub(LINES)..)
-        .unwrap_or_default();
+    let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
     last.iter().fold(String::new(), |tail, line| {
         let lead = if tail.is_empty() { ":" } else { "" };
         format!("{tail}{lead}\n    {line}")

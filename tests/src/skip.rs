@@ -18,16 +18,10 @@ pub fn skip(test_name: &str, reason: &str) {
     };
     // One write of one line in append mode, so that parallel tests do not mix their lines.
     let line = format!("{test_name}: {reason}\n");
-    let written = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(line.as_bytes()));
+    let written =
+        OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = written {
-        eprintln!(
-            "cannot record a skip in {}: {error}",
-            Path::new(&path).display()
-        );
+        eprintln!("cannot record a skip in {}: {error}", Path::new(&path).display());
     }
 }
 
@@ -46,19 +40,14 @@ pub fn needs_root(test_name: &str) -> bool {
 pub fn needs_program(test_name: &str, program: &str) -> bool {
     let found = find_program(program).is_some();
     if !found {
-        skip(
-            test_name,
-            &format!("needs {program}, which is not installed"),
-        );
+        skip(test_name, &format!("needs {program}, which is not installed"));
     }
     found
 }
 
 fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -34,18 +34,8 @@ struct Instruction {
 
 /// `r0 = XDP_PASS; exit`
 const PASS: [Instruction; 2] = [
-    Instruction {
-        code: 0xb7,
-        registers: 0,
-        offset: 0,
-        immediate: 2,
-    },
-    Instruction {
-        code: 0x95,
-        registers: 0,
-        offset: 0,
-        immediate: 0,
-    },
+    Instruction { code: 0xb7, registers: 0, offset: 0, immediate: 2 },
+    Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
 ];
 
 /// The start of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes what is left out as zero.
@@ -88,11 +78,7 @@ fn load_pass() -> io::Result<OwnedFd> {
 fn pin(program: &OwnedFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let program = u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?;
-    let attributes = Pin {
-        path: path.as_ptr() as u64,
-        program,
-        flags: 0,
-    };
+    let attributes = Pin { path: path.as_ptr() as u64, program, flags: 0 };
     // SAFETY: `Pin` is `#[repr(C)]` without padding and laid out as BPF_OBJ_PIN wants it; the path is
     // a C string that outlives the call.
     unsafe { bpf(BPF_OBJ_PIN, &attributes) }.map(drop)
@@ -106,14 +92,7 @@ fn pin(program: &OwnedFd, path: &Path) -> io::Result<()> {
 unsafe fn bpf<A>(command: libc::c_int, attributes: &A) -> io::Result<libc::c_int> {
     // SAFETY: the reference is valid for its own size, which is what the kernel is told to read; the
     // caller vouches for the rest.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            attributes as *const A,
-            size_of::<A>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *const A, size_of::<A>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -11,11 +11,7 @@ use anyhow::{Result, bail};
 ///
 /// The pause between two polls grows from 1 ms, for what is nearly there, to 50 ms, so that waiting
 /// for a slow start does not take the CPU away from it.
-pub fn wait_until<T>(
-    deadline: Duration,
-    what: &str,
-    mut poll: impl FnMut() -> Option<T>,
-) -> Result<T> {
+pub fn wait_until<T>(deadline: Duration, what: &str, mut poll: impl FnMut() -> Option<T>) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -46,9 +42,7 @@ mod tests {
 
     #[test]
     fn says_what_was_awaited() {
-        let error = wait_until(Duration::ZERO, "pigs fly", || None::<()>)
-            .unwrap_err()
-            .to_string();
+        let error = wait_until(Duration::ZERO, "pigs fly", || None::<()>).unwrap_err().to_string();
         assert!(error.ends_with("until pigs fly"), "{error}");
     }
 }

@@ -50,10 +50,7 @@ const HOST: [(&str, &str); 17] = [
 const BALANCER: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 
 /// Settings of the segment, whose ports have no addresses and so say nothing on their own.
-const SEGMENT: [(&str, &str); 2] = [
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
-];
+const SEGMENT: [(&str, &str); 2] = [("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
 /// Makes all that `lab` says.
 pub(crate) fn make(lab: &Lab, route_back_via_balancer: bool) -> Result<()> {
@@ -74,21 +71,14 @@ pub(crate) fn make(lab: &Lab, route_back_via_balancer: bool) -> Result<()> {
     configure(&lab.client, Some(&pass), client_routes(lab))?;
     configure(&lab.balancer, None, Vec::new())?;
     for backend in &lab.backends {
-        configure(
-            backend,
-            Some(&pass),
-            backend_routes(lab, route_back_via_balancer),
-        )?;
+        configure(backend, Some(&pass), backend_routes(lab, route_back_via_balancer))?;
     }
     Ok(())
 }
 
 fn make_namespaces(lab: &Lab) -> Result<()> {
-    let lines: String = lab
-        .machines()
-        .chain([&lab.segment])
-        .map(|host| format!("netns add {}\n", host.namespace()))
-        .collect();
+    let lines: String =
+        lab.machines().chain([&lab.segment]).map(|host| format!("netns add {}\n", host.namespace())).collect();
     let mut ip = Command::new("ip")
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
@@ -96,16 +86,11 @@ fn make_namespaces(lab: &Lab) -> Result<()> {
         .spawn()
         .context("starting `ip`")?;
     if let Some(mut stdin) = ip.stdin.take() {
-        stdin
-            .write_all(lines.as_bytes())
-            .context("telling `ip` what to make")?;
+        stdin.write_all(lines.as_bytes()).context("telling `ip` what to make")?;
     }
     let output = ip.wait_with_output()?;
     if !output.status.success() {
-        bail!(
-            "making namespaces{}",
-            tail(&String::from_utf8_lossy(&output.stderr))
-        );
+        bail!("making namespaces{}", tail(&String::from_utf8_lossy(&output.stderr)));
     }
     Ok(())
 }
@@ -150,20 +135,12 @@ fn cable(near: &Host, far: &Host) -> String {
 }
 
 fn identity(interface: &Interface) -> String {
-    format!(
-        "name {} index {} address {}",
-        interface.name,
-        interface.index,
-        interface.mac_text()
-    )
+    format!("name {} index {} address {}", interface.name, interface.index, interface.mac_text())
 }
 
 fn configure(host: &Host, pass: Option<&Path>, routes: Vec<String>) -> Result<()> {
     let mut lines = vec!["link set lo up".to_owned()];
-    for Interface {
-        name, ipv4, ipv6, ..
-    } in host.interfaces()
-    {
+    for Interface { name, ipv4, ipv6, .. } in host.interfaces() {
         // A sender on the same machine leaves checksums to hardware that a veth has not got, and an
         // incremental update of one that was never computed is wrong for good. The same for segments.
         host.run(["ethtool", "-K", name, "tx", "off", "tso", "off"])?;
@@ -171,14 +148,8 @@ fn configure(host: &Host, pass: Option<&Path>, routes: Vec<String>) -> Result<()
             lines.push(format!("link set {name} xdpdrv pinned {}", pass.display()));
         }
         lines.push(format!("link set {name} up"));
-        lines.push(format!(
-            "address add {ipv4}/{} dev {name}",
-            Subnet::IPV4_LENGTH
-        ));
-        lines.push(format!(
-            "address add {ipv6}/{} dev {name} nodad",
-            Subnet::IPV6_LENGTH
-        ));
+        lines.push(format!("address add {ipv4}/{} dev {name}", Subnet::IPV4_LENGTH));
+        lines.push(format!("address add {ipv6}/{} dev {name} nodad", Subnet::IPV6_LENGTH));
     }
     lines.extend(routes);
     host.ip(&lines)
@@ -192,16 +163,8 @@ fn client_routes(lab: &Lab) -> Vec<String> {
         .iter()
         .flat_map(|subnet| {
             [
-                format!(
-                    "route add {} via {}",
-                    subnet.ipv4_prefix(),
-                    lab.balancer.ipv4()
-                ),
-                format!(
-                    "route add {} via {}",
-                    subnet.ipv6_prefix(),
-                    lab.balancer.ipv6()
-                ),
+                format!("route add {} via {}", subnet.ipv4_prefix(), lab.balancer.ipv4()),
+                format!("route add {} via {}", subnet.ipv6_prefix(), lab.balancer.ipv6()),
             ]
         })
         .collect()
@@ -211,10 +174,7 @@ fn backend_routes(lab: &Lab, route_back_via_balancer: bool) -> Vec<String> {
     let Some(Interface { ipv4, ipv6, .. }) = lab.balancer.interfaces().last() else {
         return Vec::new();
     };
-    let mut lines = vec![
-        format!("route add default via {ipv4}"),
-        format!("route add default via {ipv6}"),
-    ];
+    let mut lines = vec![format!("route add default via {ipv4}"), format!("route add default via {ipv6}")];
     if route_back_via_balancer && lab.layout == Layout::Bridged {
         lines.push(format!("route add {}/32 via {ipv4}", lab.client.ipv4()));
         lines.push(format!("route add {}/128 via {ipv6}", lab.client.ipv6()));

@@ -1,9 +1,5 @@
 //! The life of the agent: killed, started again, ended, reloaded, detached and attached, while clients go on asking.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -17,13 +13,10 @@ use std::{
     thread,
 };
 use support::{
-    Site, TURN, backend_of, count, dns, failures, head, lab, name, service, service_addresses,
-    services, serving, url, wait_for,
+    Site, TURN, backend_of, count, dns, failures, head, lab, name, service, service_addresses, services, serving, url,
+    wait_for,
 };
-use tests::{
-    Agent, Host, Lab, Layout, Nginx, Output, Reply, curl, curl_many, dig, lb_binary, needs_root,
-    wait_until,
-};
+use tests::{Agent, Host, Lab, Layout, Nginx, Output, Reply, curl, curl_many, dig, lb_binary, needs_root, wait_until};
 
 const NAME: &str = "www.example.com";
 
@@ -38,11 +31,7 @@ impl Drop for Done<'_> {
 
 /// Does `work` while clients make requests to both services, none of which may fail: the last of them begin when the work
 /// is done.
-fn under_load<T>(
-    client: &Host,
-    services: [SocketAddr; 2],
-    work: impl FnOnce() -> T,
-) -> (T, Vec<Reply>) {
+fn under_load<T>(client: &Host, services: [SocketAddr; 2], work: impl FnOnce() -> T) -> (T, Vec<Reply>) {
     let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
     let load = |service: SocketAddr| {
         let mut replies = Vec::new();
@@ -58,16 +47,10 @@ fn under_load<T>(
     let (result, replies) = thread::scope(|scope| {
         let loads = services.map(|service| scope.spawn(move || load(service)));
         let guard = Done(&done);
-        wait_until(TURN, "requests are being made", || {
-            begun.load(Ordering::SeqCst).then_some(())
-        })
-        .unwrap();
+        wait_until(TURN, "requests are being made", || begun.load(Ordering::SeqCst).then_some(())).unwrap();
         let result = work();
         drop(guard);
-        let replies: Vec<_> = loads
-            .into_iter()
-            .flat_map(|load| load.join().unwrap())
-            .collect();
+        let replies: Vec<_> = loads.into_iter().flat_map(|load| load.join().unwrap()).collect();
         (result, replies)
     });
     assert_eq!(failures(&replies), Vec::<&Reply>::new());
@@ -98,11 +81,7 @@ fn site(layout: Layout, mode: &str, weights: &[u32]) -> Site {
 fn resolve(lab: &Lab, kind: &str) -> BTreeSet<IpAddr> {
     let answer = dig(lab.client(), lab.balancer().ipv4().into(), NAME, kind, &[]).unwrap();
     assert_eq!(answer.status, "NOERROR", "{}", answer.text);
-    answer
-        .data(kind)
-        .iter()
-        .map(|data| data.parse().unwrap())
-        .collect()
+    answer.data(kind).iter().map(|data| data.parse().unwrap()).collect()
 }
 
 /// Has both answers put into the kernel.
@@ -110,21 +89,13 @@ fn warm_up(site: &Site) {
     for kind in ["A", "AAAA"] {
         resolve(&site.lab, kind);
     }
-    wait_for(&site.agent, "both answers are in the kernel", |status| {
-        count(status, "dns", "answers_in_kernel") == 2
-    });
+    wait_for(&site.agent, "both answers are in the kernel", |status| count(status, "dns", "answers_in_kernel") == 2);
 }
 
 fn resolves_all(lab: &Lab) {
     let all = name_addresses(lab);
-    for (kind, is_kind) in [
-        ("A", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
-        ("AAAA", IpAddr::is_ipv6),
-    ] {
-        assert_eq!(
-            resolve(lab, kind),
-            all.iter().copied().filter(is_kind).collect()
-        );
+    for (kind, is_kind) in [("A", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("AAAA", IpAddr::is_ipv6)] {
+        assert_eq!(resolve(lab, kind), all.iter().copied().filter(is_kind).collect());
     }
 }
 
@@ -138,9 +109,7 @@ fn has_program(lab: &Lab, interface: &str) -> bool {
 /// Runs `lb` without an agent's handle.
 fn lb(lab: &Lab, arguments: &[&str]) -> Output {
     let binary = lb_binary().unwrap();
-    let line = [binary.to_str().unwrap()]
-        .into_iter()
-        .chain(arguments.iter().copied());
+    let line = [binary.to_str().unwrap()].into_iter().chain(arguments.iter().copied());
     lab.balancer().attempt(line).unwrap()
 }
 
@@ -171,18 +140,12 @@ fn a_restarted_agent_adopts_what_it_finds() {
     let services = site.services();
     let drained = services.map(|service| site.backends(service)[2]);
     for (service, drained) in ["web4", "web6"].iter().zip(drained) {
-        site.agent
-            .lb(["backend", "drain", service, &drained.to_string()])
-            .unwrap();
+        site.agent.lb(["backend", "drain", service, &drained.to_string()]).unwrap();
     }
     let before = site.agent.status().unwrap();
     // Nobody listens at this port: a backend that the new agent did not take for up would go down by its first check.
-    let slow = site
-        .config
-        .replace("port = 8080\n\n[[service]]", "port = 9\n\n[[service]]");
-    let slow = slow
-        .replace("interval_ms = 400", "interval_ms = 60000")
-        .replace("fall = 2", "fall = 10");
+    let slow = site.config.replace("port = 8080\n\n[[service]]", "port = 9\n\n[[service]]");
+    let slow = slow.replace("interval_ms = 400", "interval_ms = 60000").replace("fall = 2", "fall = 10");
     assert!(slow.contains("port = 9\n") && slow.contains("fall = 10") && slow.contains("60000"));
 
     let (agent, replies) = under_load(site.lab.client(), services, || {
@@ -193,15 +156,8 @@ fn a_restarted_agent_adopts_what_it_finds() {
             assert_eq!(serving(&status, service), serving(&before, service));
             assert_eq!(backend_of(&status, service, drained)["draining"], true);
             for backend in site.backends(service) {
-                let packets = |status: &Value| {
-                    backend_of(status, service, backend)["packets"]
-                        .as_u64()
-                        .unwrap()
-                };
-                assert!(
-                    packets(&status) >= packets(&before),
-                    "{backend} was counted anew: {status:#}"
-                );
+                let packets = |status: &Value| backend_of(status, service, backend)["packets"].as_u64().unwrap();
+                assert!(packets(&status) >= packets(&before), "{backend} was counted anew: {status:#}");
             }
         }
         assert_eq!(count(&status, "dns", "answers_in_kernel"), 2);
@@ -215,16 +171,9 @@ fn a_restarted_agent_adopts_what_it_finds() {
     // With the old config it finds out by itself, and a drain ends by command alone.
     agent.reload(&site.config).unwrap();
     for ((name, service), drained) in ["web4", "web6"].iter().zip(services).zip(drained) {
-        wait_for(&agent, "the drained backend is up", |status| {
-            backend_of(status, service, drained)["health"] == "up"
-        });
-        assert_eq!(
-            serving(&agent.status().unwrap(), service),
-            serving(&before, service)
-        );
-        agent
-            .lb(["backend", "undrain", name, &drained.to_string()])
-            .unwrap();
+        wait_for(&agent, "the drained backend is up", |status| backend_of(status, service, drained)["health"] == "up");
+        assert_eq!(serving(&agent.status().unwrap(), service), serving(&before, service));
+        agent.lb(["backend", "undrain", name, &drained.to_string()]).unwrap();
         assert_eq!(serving(&agent.status().unwrap(), service).len(), 3);
     }
 }
@@ -237,12 +186,7 @@ fn sigterm_leaves_the_data_path_and_detach_takes_it_down() {
     let site = site(Layout::Bridged, "dsr", &[1, 1]);
     warm_up(&site);
     under_load(site.lab.client(), site.services(), || {
-        assert_eq!(
-            site.agent.terminate().unwrap().code(),
-            Some(0),
-            "{}",
-            site.agent.running().log()
-        );
+        assert_eq!(site.agent.terminate().unwrap().code(), Some(0), "{}", site.agent.running().log());
         resolves_all(&site.lab);
     });
     assert!(!site.lab.socket().exists());
@@ -250,9 +194,7 @@ fn sigterm_leaves_the_data_path_and_detach_takes_it_down() {
     assert_eq!(status.status.code(), Some(1));
     let socket = site.lab.socket().display().to_string();
     assert!(
-        status.stderr.starts_with(&format!(
-            "lb: no agent answers at {socket}: start one with `lb run`"
-        )),
+        status.stderr.starts_with(&format!("lb: no agent answers at {socket}: start one with `lb run`")),
         "{status:?}"
     );
 
@@ -260,36 +202,19 @@ fn sigterm_leaves_the_data_path_and_detach_takes_it_down() {
     let detach = || lb(&site.lab, &["detach", "--socket", &socket, "--pins", &pins]);
     let detached = detach();
     assert_eq!(detached.status.code(), Some(0), "{detached:?}");
-    assert_eq!(
-        detached.stdout,
-        format!("no agent runs; detached from 1 interface(s) and removed {pins}\n")
-    );
+    assert_eq!(detached.stdout, format!("no agent runs; detached from 1 interface(s) and removed {pins}\n"));
     assert!(!has_program(&site.lab, "eth0"));
     assert!(!site.lab.pins().exists());
-    dig(
-        site.lab.client(),
-        site.lab.balancer().ipv4().into(),
-        NAME,
-        "A",
-        &[],
-    )
-    .unwrap_err();
+    dig(site.lab.client(), site.lab.balancer().ipv4().into(), NAME, "A", &[]).unwrap_err();
 
     let again = detach();
     assert_eq!(again.status.code(), Some(1));
-    assert!(
-        again
-            .stderr
-            .contains(&format!("nothing is pinned in {pins} either")),
-        "{again:?}"
-    );
+    assert!(again.stderr.contains(&format!("nothing is pinned in {pins} either")), "{again:?}");
 
     // From nothing, an agent starts as the first did.
     let agent = Agent::start(site.lab.balancer(), &site.config).unwrap();
     for service in site.services() {
-        wait_for(&agent, "all backends serve again", |status| {
-            serving(status, service).len() == 2
-        });
+        wait_for(&agent, "all backends serve again", |status| serving(status, service).len() == 2);
         site.requests(service, 20);
     }
 }
@@ -304,10 +229,7 @@ fn detached_and_attached_through_the_agent() {
     site.requests(service, 10);
 
     let said = site.agent.lb(["detach"]).unwrap().stdout;
-    assert_eq!(
-        said,
-        "detached from 2 interface(s); the agent goes on, `lb attach` attaches again\n"
-    );
+    assert_eq!(said, "detached from 2 interface(s); the agent goes on, `lb attach` attaches again\n");
     let status = site.agent.status().unwrap();
     for (interface, number) in ["eth0", "eth1"].iter().zip(0..) {
         assert!(!has_program(&site.lab, interface));
@@ -315,10 +237,7 @@ fn detached_and_attached_through_the_agent() {
         assert_eq!(status["interfaces"][number]["index"], Value::Null);
     }
     let text = site.agent.lb(["status"]).unwrap().stdout;
-    assert!(
-        text.contains("interface eth0  detached\ninterface eth1  detached\n"),
-        "{text}"
-    );
+    assert!(text.contains("interface eth0  detached\ninterface eth1  detached\n"), "{text}");
     assert_eq!(curl(site.lab.client(), &url(service)).unwrap().status, None);
 
     let said = site.agent.lb(["attach"]).unwrap().stdout;
@@ -347,9 +266,7 @@ fn a_reload_adds_and_removes() {
     for host in lab.backends() {
         lab.add_service_address(host, more.ip()).unwrap();
     }
-    let kept = head(&lab)
-        + "port = 80\n"
-        + &service("web6", "tcp", web6, "dsr", &[backend6(0), backend6(1)]);
+    let kept = head(&lab) + "port = 80\n" + &service("web6", "tcp", web6, "dsr", &[backend6(0), backend6(1)]);
     let old = kept.clone() + &service("web4", "tcp", web4, "dsr", &[backend(0), backend(1)]);
     let new = kept.clone()
         + &service("web4", "tcp", web4, "dsr", &[backend(0), backend(2)])
@@ -364,65 +281,29 @@ fn a_reload_adds_and_removes() {
     // What the reload does not speak of goes on as if nothing were.
     under_load(site.lab.client(), [web6; 2], || {
         site.agent.reload(&new).unwrap();
-        wait_for(
-            &site.agent,
-            "the new backend and the new service serve",
-            |status| {
-                status["services"].as_array().unwrap().len() == 3
-                    && serving(status, web4) == [first, third].into()
-                    && serving(status, more) == [second].into()
-            },
-        );
+        wait_for(&site.agent, "the new backend and the new service serve", |status| {
+            status["services"].as_array().unwrap().len() == 3
+                && serving(status, web4) == [first, third].into()
+                && serving(status, more) == [second].into()
+        });
     });
-    let served: BTreeSet<_> = site
-        .requests(web4, 100)
-        .into_iter()
-        .map(|reply| reply.body)
-        .collect();
-    assert_eq!(
-        served,
-        ["backend-0\n", "backend-2\n"].map(str::to_owned).into()
-    );
-    assert!(
-        site.requests(more, 10)
-            .iter()
-            .all(|reply| reply.body == "backend-1\n")
-    );
-    let live = || {
-        ["A", "AAAA"]
-            .iter()
-            .map(|kind| resolve(&site.lab, kind).len())
-            .sum::<usize>()
-    };
-    wait_until(TURN, "all addresses of the new name are up", || {
-        (live() == 6).then_some(())
-    })
-    .unwrap();
+    let served: BTreeSet<_> = site.requests(web4, 100).into_iter().map(|reply| reply.body).collect();
+    assert_eq!(served, ["backend-0\n", "backend-2\n"].map(str::to_owned).into());
+    assert!(site.requests(more, 10).iter().all(|reply| reply.body == "backend-1\n"));
+    let live = || ["A", "AAAA"].iter().map(|kind| resolve(&site.lab, kind).len()).sum::<usize>();
+    wait_until(TURN, "all addresses of the new name are up", || (live() == 6).then_some(())).unwrap();
 
     under_load(site.lab.client(), [web6; 2], || {
         site.agent.reload(&old).unwrap();
         wait_for(&site.agent, "all is as it was", |status| {
-            status["services"].as_array().unwrap().len() == 2
-                && serving(status, web4) == [first, second].into()
+            status["services"].as_array().unwrap().len() == 2 && serving(status, web4) == [first, second].into()
         });
     });
     site.requests(web4, 50);
     assert_eq!(curl(site.lab.client(), &url(more)).unwrap().status, None);
     // Neither kernel nor agent answers any more.
-    dig(
-        site.lab.client(),
-        site.lab.balancer().ipv4().into(),
-        NAME,
-        "A",
-        &[],
-    )
-    .unwrap_err();
-    assert_eq!(
-        site.agent.running().log().matches(" reloaded").count(),
-        2,
-        "{}",
-        site.agent.running().log()
-    );
+    dig(site.lab.client(), site.lab.balancer().ipv4().into(), NAME, "A", &[]).unwrap_err();
+    assert_eq!(site.agent.running().log().matches(" reloaded").count(), 2, "{}", site.agent.running().log());
 }
 
 #[test]
@@ -433,12 +314,7 @@ fn a_wrong_config_changes_nothing() {
     let site = site(Layout::Bridged, "dsr", &[1, 1]);
     let of_interest = |status: &Value| {
         let [web4, web6] = site.services().map(|service| serving(status, service));
-        (
-            web4,
-            web6,
-            status["interfaces"].clone(),
-            status["dns"]["names"].clone(),
-        )
+        (web4, web6, status["interfaces"].clone(), status["dns"]["names"].clone())
     };
     // Over TCP it is the agent that answers, at both addresses.
     let asked_by_tcp = || {
@@ -448,35 +324,19 @@ fn a_wrong_config_changes_nothing() {
     };
     let before = of_interest(&site.agent.status().unwrap());
     let misspelt = site.config.replace("weight = 1", "wieght = 1");
-    let line = 1 + misspelt
-        .lines()
-        .position(|line| line.starts_with("wieght"))
-        .unwrap();
+    let line = 1 + misspelt.lines().position(|line| line.starts_with("wieght")).unwrap();
     let no_interface = site.config.replace("[\"eth0\"]", "[\"eth7\"]");
-    let one_address =
-        |config: &str| config.replace(&format!(", \"{}\"]", site.lab.balancer().ipv6()), "]");
+    let one_address = |config: &str| config.replace(&format!(", \"{}\"]", site.lab.balancer().ipv6()), "]");
     let reloads = [
-        (
-            misspelt,
-            format!(":{line}: unknown key `wieght`; the keys here are `address`, `port`, `weight`"),
-        ),
+        (misspelt, format!(":{line}: unknown key `wieght`; the keys here are `address`, `port`, `weight`")),
         (no_interface.clone(), "interface eth7 does not exist".into()),
         // What is wrong is found after the sockets for DNS have been opened anew.
+        (one_address(&no_interface), "interface eth7 does not exist".into()),
         (
-            one_address(&no_interface),
-            "interface eth7 does not exist".into(),
-        ),
-        (
-            site.config.replace(
-                &format!("[\"{}\"", site.lab.balancer().ipv4()),
-                "[\"10.77.0.77\"",
-            ),
+            site.config.replace(&format!("[\"{}\"", site.lab.balancer().ipv4()), "[\"10.77.0.77\""),
             "cannot listen on 10.77.0.77:53 (udp): this machine does not have the address".into(),
         ),
-        (
-            site.config.replace("agent.sock", "other.sock"),
-            "`socket` and `pins` change only with a restart".into(),
-        ),
+        (site.config.replace("agent.sock", "other.sock"), "`socket` and `pins` change only with a restart".into()),
     ];
     for (config, said) in reloads {
         let so_far = site.agent.running().log().len();
@@ -504,9 +364,7 @@ fn a_wrong_config_changes_nothing() {
     let so_far = log.len();
     site.agent.reload(&one_address(&site.config)).unwrap();
     wait_until(TURN, "the agent takes a right config", || {
-        site.agent.running().log()[so_far..]
-            .contains(" reloaded")
-            .then_some(())
+        site.agent.running().log()[so_far..].contains(" reloaded").then_some(())
     })
     .unwrap();
     assert_eq!(asked_by_tcp(), [true, false]);
@@ -527,24 +385,19 @@ fn interfaces_come_and_go_by_reload() {
     let agent = Agent::start(lab.balancer(), &one).unwrap();
     let out_of_reach = |status: &Value| {
         let index = lab.balancer().interfaces()[1].index;
-        let reason =
-            format!("it is reached by interface number {index} of `ip link`, which is not among");
+        let reason = format!("it is reached by interface number {index} of `ip link`, which is not among");
         [web4, web6].into_iter().all(|service| {
             let backend = &support::status_of(status, service)["backends"][0];
             backend["health"] == "up"
                 && backend["serving"] == false
-                && backend["no_next_hop"]
-                    .as_str()
-                    .is_some_and(|text| text.starts_with(&reason))
+                && backend["no_next_hop"].as_str().is_some_and(|text| text.starts_with(&reason))
         })
     };
     wait_for(&agent, "the backend is up, but out of reach", out_of_reach);
     assert!(has_program(&lab, "eth0") && !has_program(&lab, "eth1"));
 
     agent.reload(&both).unwrap();
-    wait_for(&agent, "the backend serves", |status| {
-        serving(status, web4).len() + serving(status, web6).len() == 2
-    });
+    wait_for(&agent, "the backend serves", |status| serving(status, web4).len() + serving(status, web6).len() == 2);
     assert!(has_program(&lab, "eth0") && has_program(&lab, "eth1"));
     for service in [web4, web6] {
         let replies = curl_many(lab.client(), &url(service), 20).unwrap();
@@ -566,15 +419,10 @@ fn an_interface_that_comes_back_is_attached_again() {
     let lab = lab(Layout::Bridged, "dsr", 1);
     let add = |index: u32| {
         let add = format!("link add extra0 index {index} type veth peer name extra1");
-        [
-            add,
-            "link set extra0 up".into(),
-            "link set extra1 up".into(),
-        ]
+        [add, "link set extra0 up".into(), "link set extra1 up".into()]
     };
     lab.balancer().ip(&add(501)).unwrap();
-    let config =
-        (head(&lab) + &services(&lab, "dsr", &[1])).replace("[\"eth0\"]", "[\"eth0\", \"extra0\"]");
+    let config = (head(&lab) + &services(&lab, "dsr", &[1])).replace("[\"eth0\"]", "[\"eth0\", \"extra0\"]");
     let site = Site::start(lab, "dsr", config);
     let lab = &site.lab;
     let is_attached = |status: &Value, index: u32| status["interfaces"][1]["index"] == index;
@@ -582,13 +430,9 @@ fn an_interface_that_comes_back_is_attached_again() {
 
     let ((), _) = under_load(lab.client(), site.services(), || {
         lab.balancer().ip(&["link delete extra0".into()]).unwrap();
-        wait_for(&site.agent, "the interface is gone", |status| {
-            status["interfaces"][1]["index"].is_null()
-        });
+        wait_for(&site.agent, "the interface is gone", |status| status["interfaces"][1]["index"].is_null());
         lab.balancer().ip(&add(502)).unwrap();
-        wait_for(&site.agent, "the interface is attached again", |status| {
-            is_attached(status, 502)
-        });
+        wait_for(&site.agent, "the interface is attached again", |status| is_attached(status, 502));
     });
     assert!(has_program(lab, "extra0"));
     let log = site.agent.running().log();
@@ -599,9 +443,7 @@ fn an_interface_that_comes_back_is_attached_again() {
     lab.balancer().ip(&["link delete extra0".into()]).unwrap();
     lab.balancer().ip(&add(503)).unwrap();
     let agent = Agent::start(lab.balancer(), &site.config).unwrap();
-    wait_for(&agent, "the new one is attached", |status| {
-        is_attached(status, 503)
-    });
+    wait_for(&agent, "the new one is attached", |status| is_attached(status, 503));
     assert!(has_program(lab, "extra0"));
     let log = agent.running().log();
     assert!(!log.contains("ERROR"), "{log}");
@@ -618,52 +460,30 @@ fn status_and_check_are_for_people() {
     site.requests(web4, 20);
     site.servers[0].stop().unwrap();
     let dead = site.backends(web4)[0];
-    wait_for(&site.agent, "the dead backend is down", |status| {
-        backend_of(status, web4, dead)["health"] == "down"
-    });
+    wait_for(&site.agent, "the dead backend is down", |status| backend_of(status, web4, dead)["health"] == "down");
 
     let text = site.agent.lb(["status"]).unwrap().stdout;
-    let lines: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let line = |start: &[&str]| {
         let found = lines.iter().find(|line| line.starts_with(start));
         found.unwrap_or_else(|| panic!("no line starts with {start:?} in\n{text}"))
     };
     assert_eq!(lines[0][..3], ["lb", "0.1.0,", "up"]);
     assert_eq!(*line(&["interface"]), ["interface", "eth0", "attached"]);
-    assert_eq!(
-        line(&["service", "web4"])[2..],
-        ["tcp", &web4.to_string(), "dsr", "1009", "slots"]
-    );
+    assert_eq!(line(&["service", "web4"])[2..], ["tcp", &web4.to_string(), "dsr", "1009", "slots"]);
     assert_eq!(line(&[&dead.to_string()])[1..3], ["1", "down"]);
     let alive = line(&[&site.backends(web4)[1].to_string()]);
     assert_eq!(alive[1..3], ["3", "up"]);
-    assert!(
-        alive[3].parse::<u64>().unwrap() > 0 && alive[4].parse::<u64>().unwrap() > 0,
-        "{text}"
-    );
+    assert!(alive[3].parse::<u64>().unwrap() > 0 && alive[4].parse::<u64>().unwrap() > 0, "{text}");
     assert_eq!(line(&["dns"])[3..], ["1", "name(s)"]);
     assert!(line(&["forwarded_dsr"])[1].parse::<u64>().unwrap() > 0);
 
     let file = site.agent.config().display().to_string();
     let check = lb(&site.lab, &["check", &file]);
     assert_eq!(check.status.code(), Some(0), "{check:?}");
-    assert_eq!(
-        check.stdout,
-        format!("{file}: right: 2 service(s) with 4 backend(s), 1 name(s)\n")
-    );
-    fs::write(
-        site.agent.config(),
-        site.config.replace("\"dsr\"", "\"drs\""),
-    )
-    .unwrap();
+    assert_eq!(check.stdout, format!("{file}: right: 2 service(s) with 4 backend(s), 1 name(s)\n"));
+    fs::write(site.agent.config(), site.config.replace("\"dsr\"", "\"drs\"")).unwrap();
     let check = lb(&site.lab, &["check", &file]);
-    assert_eq!(
-        (check.status.code(), check.stdout.as_str()),
-        (Some(2), ""),
-        "{check:?}"
-    );
+    assert_eq!((check.status.code(), check.stdout.as_str()), (Some(2), ""), "{check:?}");
     assert!(check.stderr.contains("drs"), "{check:?}");
 }

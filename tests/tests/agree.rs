@@ -92,7 +92,8 @@ fn kernel_and_host_agree_on_mutated_frames() {
             assert!(sent * 100 >= FRAMES * LEAST_SENT, "only {sent} of {FRAMES} frames were sent on or answered");
             // The one reason that no frame in a test run brings about: there is always room behind it.
             let reachable = Why::ALL.iter().filter(|why| **why != Why::NoRoom);
-            let rare: Vec<_> = reachable.filter(|why| reasons.get(why).copied().unwrap_or_default() < LEAST_FRAMES).collect();
+            let rare: Vec<_> =
+                reachable.filter(|why| reasons.get(why).copied().unwrap_or_default() < LEAST_FRAMES).collect();
             assert!(rare.is_empty(), "too few frames for {rare:?}");
         })
         .unwrap();

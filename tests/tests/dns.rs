@@ -1,12 +1,7 @@
 //! DNS end to end: dig asks, the kernel answers, and the agent where the kernel does not.
 //!
 //! Every question comes from a real socket over veth, where a packet has next to no room behind it.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -17,9 +12,7 @@ use std::{
     thread,
 };
 use support::{TURN, count, dns, head, name, wait_for};
-use tests::{
-    Agent, DigAnswer, Lab, Layout, Nginx, dig, fixture::stay_on_one_cpu, needs_root, wait_until,
-};
+use tests::{Agent, DigAnswer, Lab, Layout, Nginx, dig, fixture::stay_on_one_cpu, needs_root, wait_until};
 
 const NAME: &str = "www.example.com";
 /// Bytes that a packet on veth can always grow by in front: the kernel keeps 256 and needs some of them itself.
@@ -41,18 +34,11 @@ enum By {
 
 impl Site {
     fn up(backends: u8, names: impl FnOnce(&Lab) -> String) -> Self {
-        let lab = Lab::blueprint(Layout::Bridged)
-            .backends(backends)
-            .up()
-            .unwrap();
+        let lab = Lab::blueprint(Layout::Bridged).backends(backends).up().unwrap();
         let config = head(&lab) + "port = 80\n" + &dns(&lab) + &names(&lab);
         let agent = Agent::start(lab.balancer(), &config).unwrap();
         let servers = [lab.balancer().ipv4().into(), lab.balancer().ipv6().into()];
-        Self {
-            lab,
-            agent,
-            servers,
-        }
+        Self { lab, agent, servers }
     }
 
     fn ask(&self, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> DigAnswer {
@@ -84,11 +70,9 @@ impl Site {
         for (name, kind) in questions {
             self.ask(self.servers[0], name, kind, &[]);
         }
-        wait_for(
-            &self.agent,
-            &format!("{held} answers are in the kernel"),
-            |status| count(status, "dns", "answers_in_kernel") == held,
-        );
+        wait_for(&self.agent, &format!("{held} answers are in the kernel"), |status| {
+            count(status, "dns", "answers_in_kernel") == held
+        });
     }
 }
 
@@ -114,9 +98,7 @@ fn found(answer: &DigAnswer, kind: &str) -> BTreeSet<IpAddr> {
 }
 
 fn of_kind(addresses: &[IpAddr], kind: &str) -> BTreeSet<IpAddr> {
-    let wanted = addresses
-        .iter()
-        .filter(|address| address.is_ipv4() == (kind == "A"));
+    let wanted = addresses.iter().filter(|address| address.is_ipv4() == (kind == "A"));
     wanted.copied().collect()
 }
 
@@ -135,10 +117,7 @@ fn the_agent_answers_first_and_the_kernel_from_then_on() {
         site.warm_up(&[], held);
         for server in [over_ipv4, over_ipv6, over_ipv4] {
             let (answer, by) = site.ask_whom(server, NAME, kind, &[]);
-            assert_eq!(
-                (found(&answer, kind), by),
-                (of_kind(&all, kind), By::Kernel)
-            );
+            assert_eq!((found(&answer, kind), by), (of_kind(&all, kind), By::Kernel));
         }
     }
 }
@@ -175,35 +154,15 @@ fn both_answer_alike() {
                     assert_eq!(by, expected, "{more:?} {text}");
                     assert_eq!(answer.status, "NOERROR", "{text}");
                     assert_eq!(found(&answer, kind), of_kind(&all, kind), "{text}");
-                    assert!(
-                        answer.answers.iter().all(|record| record.ttl == 5),
-                        "{text}"
-                    );
+                    assert!(answer.answers.iter().all(|record| record.ttl == 5), "{text}");
                     // The case of the question is kept, and what repeats it shows it.
                     assert!(text.contains(&format!("\n;{name}.\t")), "{text}");
-                    assert!(
-                        answer
-                            .answers
-                            .iter()
-                            .all(|record| record.name == format!("{name}.")),
-                        "{text}"
-                    );
+                    assert!(answer.answers.iter().all(|record| record.name == format!("{name}.")), "{text}");
                     assert!(answer.has_flag("qr") && answer.has_flag("aa"), "{text}");
-                    assert!(
-                        !answer.has_flag("ra") && !answer.has_flag("tc") && !answer.has_flag("ad"),
-                        "{text}"
-                    );
-                    assert_eq!(
-                        answer.has_flag("rd"),
-                        !more.contains(&"+norecurse"),
-                        "{text}"
-                    );
+                    assert!(!answer.has_flag("ra") && !answer.has_flag("tc") && !answer.has_flag("ad"), "{text}");
+                    assert_eq!(answer.has_flag("rd"), !more.contains(&"+norecurse"), "{text}");
                     assert_eq!(answer.has_flag("cd"), more.contains(&"+cdflag"), "{text}");
-                    assert_eq!(
-                        (answer.authority.len(), answer.additional.len()),
-                        (0, 0),
-                        "{text}"
-                    );
+                    assert_eq!((answer.authority.len(), answer.additional.len()), (0, 0), "{text}");
                     assert_eq!(!answer.edns.is_empty(), has_edns, "{text}");
                     if has_edns {
                         let flags = if more.contains(&"+dnssec") { "do" } else { "" };
@@ -240,21 +199,13 @@ fn each_address_comes_first_equally_often() {
             });
             asking.join().unwrap()
         });
-        assert_eq!(
-            site.answered(),
-            [before[0] + answers.len() as u64, before[1]]
-        );
+        assert_eq!(site.answered(), [before[0] + answers.len() as u64, before[1]]);
         let mut firsts = BTreeMap::<IpAddr, usize>::new();
         for answer in &answers {
             assert_eq!(found(answer, kind), wanted, "{}", answer.text);
-            *firsts
-                .entry(answer.data(kind)[0].parse().unwrap())
-                .or_default() += 1;
+            *firsts.entry(answer.data(kind)[0].parse().unwrap()).or_default() += 1;
         }
-        assert_eq!(
-            firsts,
-            wanted.iter().map(|address| (*address, ROUNDS)).collect()
-        );
+        assert_eq!(firsts, wanted.iter().map(|address| (*address, ROUNDS)).collect());
     }
 }
 
@@ -263,58 +214,28 @@ fn one_to_sixteen_addresses_arrive() {
     if !needs_root("one_to_sixteen_addresses_arrive") {
         return;
     }
-    let named: Vec<_> = (1..=16)
-        .map(|number| {
-            (
-                format!("n{number}.example.com"),
-                addresses(number, number.into()),
-            )
-        })
-        .collect();
-    let site = Site::up(1, |_| {
-        named
-            .iter()
-            .map(|(owner, addresses)| name(owner, addresses, ""))
-            .collect()
-    });
-    let questions = || {
-        named
-            .iter()
-            .flat_map(|(name, addresses)| [(name, addresses, "A"), (name, addresses, "AAAA")])
-    };
+    let named: Vec<_> =
+        (1..=16).map(|number| (format!("n{number}.example.com"), addresses(number, number.into()))).collect();
+    let site = Site::up(1, |_| named.iter().map(|(owner, addresses)| name(owner, addresses, "")).collect());
+    let questions = || named.iter().flat_map(|(name, addresses)| [(name, addresses, "A"), (name, addresses, "AAAA")]);
     for (name, addresses, kind) in questions() {
         let (answer, by) = site.ask_whom(site.servers[0], name, kind, &[]);
-        assert_eq!(
-            (found(&answer, kind), by),
-            (of_kind(addresses, kind), By::Agent)
-        );
+        assert_eq!((found(&answer, kind), by), (of_kind(addresses, kind), By::Agent));
     }
     site.warm_up(&[], 32);
     let mut without_room = 0;
     for (server, edns) in [(site.servers[0], "+noedns"), (site.servers[1], "+nocookie")] {
         for (name, addresses, kind) in questions() {
             let (answer, by) = site.ask_whom(server, name, kind, &[edns]);
-            assert_eq!(
-                found(&answer, kind),
-                of_kind(addresses, kind),
-                "{}",
-                answer.text
-            );
+            assert_eq!(found(&answer, kind), of_kind(addresses, kind), "{}", answer.text);
             // Of a packet of a socket, the headroom is all that it can surely grow by.
             let growth = answer.answers.len() * if kind == "A" { 16 } else { 28 };
-            assert!(
-                by == By::Kernel || growth > HEADROOM,
-                "{growth} bytes more were too many: {}",
-                answer.text
-            );
+            assert!(by == By::Kernel || growth > HEADROOM, "{growth} bytes more were too many: {}", answer.text);
             without_room += u64::from(by == By::Agent);
         }
     }
     println!("64 questions, {without_room} of them without room for the kernel's answer");
-    assert_eq!(
-        count(&site.agent.status().unwrap(), "packets", "no_room"),
-        without_room
-    );
+    assert_eq!(count(&site.agent.status().unwrap(), "packets", "no_room"), without_room);
 }
 
 #[test]
@@ -329,11 +250,7 @@ fn what_is_too_large_goes_over_tcp() {
     for server in site.servers {
         let (answer, by) = site.ask_whom(server, LONG, "AAAA", &["+noedns", "+ignore"]);
         assert_eq!(by, By::Agent);
-        assert!(
-            answer.has_flag("tc") && answer.status == "NOERROR" && answer.bytes <= 512,
-            "{}",
-            answer.text
-        );
+        assert!(answer.has_flag("tc") && answer.status == "NOERROR" && answer.bytes <= 512, "{}", answer.text);
         // dig asks again over TCP by itself.
         let answer = site.ask(server, LONG, "AAAA", &["+noedns"]);
         assert!(!answer.has_flag("tc"), "{}", answer.text);
@@ -352,9 +269,7 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
     }
     let all = addresses(3, 2);
     let only_ipv4 = "v4.example.com";
-    let site = Site::up(1, |_| {
-        name(NAME, &all, "") + &name(only_ipv4, &addresses(2, 0), "")
-    });
+    let site = Site::up(1, |_| name(NAME, &all, "") + &name(only_ipv4, &addresses(2, 0), ""));
     site.warm_up(&[(NAME, "A"), (NAME, "AAAA")], 2);
     for server in site.servers {
         // Asked twice, since the first question must not put into the kernel what is not an answer.
@@ -364,29 +279,13 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
                 assert_eq!(by, By::Agent, "{}", answer.text);
                 answer
             };
-            for unknown in [
-                "absent.example.com",
-                "example.com",
-                "www.example.com.example.com",
-                "com",
-                ".",
-            ] {
+            for unknown in ["absent.example.com", "example.com", "www.example.com.example.com", "com", "."] {
                 let answer = ask(unknown, "A", &[]);
-                assert_eq!(
-                    (answer.status.as_str(), answer.answers.len()),
-                    ("REFUSED", 0),
-                    "{}",
-                    answer.text
-                );
+                assert_eq!((answer.status.as_str(), answer.answers.len()), ("REFUSED", 0), "{}", answer.text);
             }
             for (name, kind) in [(NAME, "MX"), (NAME, "TXT"), (only_ipv4, "AAAA")] {
                 let answer = ask(name, kind, &[]);
-                assert_eq!(
-                    (answer.status.as_str(), answer.answers.len()),
-                    ("NOERROR", 0),
-                    "{}",
-                    answer.text
-                );
+                assert_eq!((answer.status.as_str(), answer.answers.len()), ("NOERROR", 0), "{}", answer.text);
                 assert!(answer.has_flag("aa"), "{}", answer.text);
             }
             for kind in ["A", "AAAA"] {
@@ -397,18 +296,10 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
                 }
             }
             let answer = ask(NAME, "A", &["+edns=1", "+noednsnegotiation"]);
-            assert_eq!(
-                (answer.status.as_str(), answer.answers.len()),
-                ("BADVERS", 0),
-                "{}",
-                answer.text
-            );
+            assert_eq!((answer.status.as_str(), answer.answers.len()), ("BADVERS", 0), "{}", answer.text);
         }
     }
-    assert_eq!(
-        count(&site.agent.status().unwrap(), "dns", "answers_in_kernel"),
-        2
-    );
+    assert_eq!(count(&site.agent.status().unwrap(), "dns", "answers_in_kernel"), 2);
 }
 
 #[test]
@@ -419,9 +310,7 @@ fn a_dead_server_is_gone_from_the_answers() {
     // The last address is nobody's, and never up.
     let of_servers = |lab: &Lab| -> Vec<IpAddr> {
         let hosts = lab.backends().iter();
-        hosts
-            .flat_map(|host| [IpAddr::from(host.ipv4()), host.ipv6().into()])
-            .collect()
+        hosts.flat_map(|host| [IpAddr::from(host.ipv4()), host.ipv6().into()]).collect()
     };
     let site = Site::up(3, |lab| {
         let with_nobody = [of_servers(lab), vec![lab.service_ipv4(9).into()]].concat();
@@ -454,12 +343,7 @@ fn a_dead_server_is_gone_from_the_answers() {
                 for (more, who) in [("+notcp", By::Kernel), ("+tcp", By::Agent)] {
                     for _ in 0..3 {
                         let (answer, by) = site.ask_whom(server, NAME, kind, &[more]);
-                        assert_eq!(
-                            (found(&answer, kind), by),
-                            (of_kind(expected, kind), who),
-                            "{}",
-                            answer.text
-                        );
+                        assert_eq!((found(&answer, kind), by), (of_kind(expected, kind), who), "{}", answer.text);
                     }
                 }
             }
@@ -486,10 +370,7 @@ fn a_dead_server_is_gone_from_the_answers() {
             }
         }
     }
-    assert_eq!(
-        count(&site.agent.status().unwrap(), "dns", "answers_in_kernel"),
-        0
-    );
+    assert_eq!(count(&site.agent.status().unwrap(), "dns", "answers_in_kernel"), 0);
     for server in &mut servers {
         server.start_again().unwrap();
     }

@@ -2,12 +2,7 @@
 //!
 //! Which backend serves which flow is not left to statistics: the same path, run on the host with the tables that the
 //! config means, has to have picked it.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -39,12 +34,10 @@ use std::{
     time::Duration,
 };
 use support::{
-    SERVICES, Site, TURN, backend_of, count, failures, head, lab, service, service_addresses,
-    serving, status_of, url, wait_for,
+    SERVICES, Site, TURN, backend_of, count, failures, head, lab, service, service_addresses, serving, status_of, url,
+    wait_for,
 };
-use tests::{
-    Host, Lab, Layout, Nginx, Reply, curl, curl_many, needs_root, served_in_total, wait_until,
-};
+use tests::{Host, Lab, Layout, Nginx, Reply, curl, curl_many, needs_root, served_in_total, wait_until};
 
 /// For an answer that is on its way.
 const SOON: Duration = Duration::from_secs(5);
@@ -72,19 +65,11 @@ impl Oracle {
             conditions.interfaces.insert(interface.index, interface.mac);
         }
         let near = interfaces.last().unwrap();
-        for backend in intent
-            .services()
-            .iter()
-            .flat_map(|service| &service.backends)
-        {
+        for backend in intent.services().iter().flat_map(|service| &service.backends) {
             let ip = backend.endpoint.ip();
             let host = lab.backends().iter().find(|host| has(host, ip)).unwrap();
             let destination = host.interfaces()[0].mac;
-            let hop = Hop {
-                interface: near.index,
-                destination,
-                source: near.mac,
-            };
+            let hop = Hop { interface: near.index, destination, source: near.mac };
             conditions.ways.insert(ip, Ok(Way { hop, gateway: None }));
             conditions.up.insert(backend.target);
         }
@@ -98,11 +83,7 @@ impl Oracle {
                 backends.insert(id, SocketAddr::new(backend.own.ip(), backend.own.port()));
             }
         }
-        Self {
-            tables,
-            backends,
-            interface: interfaces[0].index,
-        }
+        Self { tables, backends, interface: interfaces[0].index }
     }
 
     /// Which backend a flow's first packet goes to.
@@ -124,35 +105,24 @@ impl Oracle {
         let tables = self.tables.clone();
         let _ = steer(&mut Buffer::new(&frame, self.interface, 0, 0), &tables);
         let traffic = tables.traffic();
-        let (id, _) = traffic
-            .first_key_value()
-            .unwrap_or_else(|| panic!("{from} to {to} is not forwarded"));
+        let (id, _) = traffic.first_key_value().unwrap_or_else(|| panic!("{from} to {to} is not forwarded"));
         self.backends[id]
     }
 }
 
 fn has(host: &Host, ip: IpAddr) -> bool {
     let mut interfaces = host.interfaces().iter();
-    interfaces
-        .any(|interface| ip == IpAddr::from(interface.ipv4) || ip == IpAddr::from(interface.ipv6))
+    interfaces.any(|interface| ip == IpAddr::from(interface.ipv4) || ip == IpAddr::from(interface.ipv6))
 }
 
 /// The address of a host's first interface in the family of another address.
 fn address_like(host: &Host, other: SocketAddr) -> IpAddr {
-    if other.is_ipv4() {
-        host.ipv4().into()
-    } else {
-        host.ipv6().into()
-    }
+    if other.is_ipv4() { host.ipv4().into() } else { host.ipv6().into() }
 }
 
 /// The role of the host that a backend's address is of.
 fn role(lab: &Lab, backend: SocketAddr) -> &str {
-    lab.backends()
-        .iter()
-        .find(|host| has(host, backend.ip()))
-        .unwrap()
-        .role()
+    lab.backends().iter().find(|host| has(host, backend.ip())).unwrap().role()
 }
 
 /// Asserts that every reply is from the backend that the oracle names for its port.
@@ -170,18 +140,12 @@ fn shares_follow_weights(replies: &[Reply], weights: &[u32]) {
     let (total, requests) = (f64::from(weights.iter().sum::<u32>()), replies.len() as f64);
     for (number, weight) in weights.iter().enumerate() {
         let name = format!("backend-{number}");
-        let served = replies
-            .iter()
-            .filter(|reply| reply.body.trim() == name)
-            .count();
+        let served = replies.iter().filter(|reply| reply.body.trim() == name).count();
         let share = f64::from(*weight) / total;
         // Five standard deviations of a binomial distribution: one failure by chance in two million runs.
         let chance = 5.0 * (requests * share * (1.0 - share)).sqrt();
         let off = (served as f64 - share * requests).abs();
-        assert!(
-            off <= chance,
-            "{name} of weight {weight} served {served} of {requests}"
-        );
+        assert!(off <= chance, "{name} of weight {weight} served {served} of {requests}");
     }
 }
 
@@ -191,16 +155,10 @@ fn ask_from(client: &Host, port: u16, service: SocketAddr) -> String {
         let socket = Socket::new(Domain::for_address(service), Type::STREAM, None)?;
         // Closing resets the connection, so that it leaves nothing behind that keeps the port.
         socket.set_linger(Some(Duration::ZERO))?;
-        let any: IpAddr = if service.is_ipv4() {
-            [0; 4].into()
-        } else {
-            [0; 16].into()
-        };
+        let any: IpAddr = if service.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let local = SocketAddr::new(any, port).into();
         // A child that another test starts holds the last socket as well until it has become another program.
-        wait_until(SOON, &format!("port {port} was free"), || {
-            socket.bind(&local).ok()
-        })?;
+        wait_until(SOON, &format!("port {port} was free"), || socket.bind(&local).ok())?;
         socket.connect_timeout(&service.into(), SOON)?;
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(SOON))?;
@@ -209,9 +167,7 @@ fn ask_from(client: &Host, port: u16, service: SocketAddr) -> String {
         stream.read_to_string(&mut text)?;
         Ok(text)
     });
-    let text = asked
-        .unwrap()
-        .unwrap_or_else(|error| panic!("from port {port} to {service}: {error:#}"));
+    let text = asked.unwrap().unwrap_or_else(|error| panic!("from port {port} to {service}: {error:#}"));
     text.rsplit_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
@@ -228,14 +184,8 @@ fn balances(mode: &str, layout: Layout) {
         shares_follow_weights(&replies, &WEIGHTS);
 
         for port in [20_001, 20_002, 20_003] {
-            let bodies: BTreeSet<_> = (0..4)
-                .map(|_| ask_from(site.lab.client(), port, service))
-                .collect();
-            assert_eq!(
-                bodies.len(),
-                1,
-                "port {port} to {service} was served by {bodies:?}"
-            );
+            let bodies: BTreeSet<_> = (0..4).map(|_| ask_from(site.lab.client(), port, service)).collect();
+            assert_eq!(bodies.len(), 1, "port {port} to {service} was served by {bodies:?}");
         }
     }
 
@@ -246,34 +196,21 @@ fn balances(mode: &str, layout: Layout) {
     for (requests, server) in served.iter().zip(&site.servers) {
         for request in requests {
             let service = site.services()[usize::from(request.remote.is_ipv6())];
-            assert_eq!(
-                request.remote.ip(),
-                address_like(site.lab.client(), service)
-            );
+            assert_eq!(request.remote.ip(), address_like(site.lab.client(), service));
             let backend = oracle.backend(TCP, request.remote, service);
-            assert!(
-                has(server.host(), backend.ip()),
-                "{request:?} is not for {backend}"
-            );
+            assert!(has(server.host(), backend.ip()), "{request:?} is not for {backend}");
             assert_eq!(request.local, if mode == "nat" { backend } else { service });
         }
     }
 
     // The last packets are still on their way when curl has ended.
     let forwarded = format!("forwarded_{mode}");
-    let status = wait_for(
-        &site.agent,
-        "backends and ways out count the same packets",
-        |status| {
-            let services = site.services().into_iter();
-            let packets = services
-                .flat_map(|service| status_of(status, service)["backends"].as_array().unwrap());
-            let sum: u64 = packets
-                .map(|backend| backend["packets"].as_u64().unwrap())
-                .sum();
-            sum == count(status, "packets", &forwarded)
-        },
-    );
+    let status = wait_for(&site.agent, "backends and ways out count the same packets", |status| {
+        let services = site.services().into_iter();
+        let packets = services.flat_map(|service| status_of(status, service)["backends"].as_array().unwrap());
+        let sum: u64 = packets.map(|backend| backend["packets"].as_u64().unwrap()).sum();
+        sum == count(status, "packets", &forwarded)
+    });
     for service in site.services() {
         for backend in site.backends(service) {
             let backend = backend_of(&status, service, backend);
@@ -281,67 +218,37 @@ fn balances(mode: &str, layout: Layout) {
             // A request takes the client four packets at least: SYN, request, FIN, and an acknowledgement.
             let packets = backend["packets"].as_u64().unwrap();
             assert!(packets >= 4, "{backend:#}");
-            assert!(
-                backend["bytes"].as_u64().unwrap() >= packets * 54,
-                "{backend:#}"
-            );
+            assert!(backend["bytes"].as_u64().unwrap() >= packets * 54, "{backend:#}");
         }
     }
     let packets = |name: &str| count(&status, "packets", name);
     assert!(packets(&forwarded) >= 4 * total as u64);
-    assert_eq!(
-        packets(if mode == "nat" {
-            "forwarded_dsr"
-        } else {
-            "forwarded_nat"
-        }),
-        0
-    );
+    assert_eq!(packets(if mode == "nat" { "forwarded_dsr" } else { "forwarded_nat" }), 0);
     assert_eq!(packets("inconsistent"), 0);
     assert_eq!(packets("no_backend"), 0);
     if mode == "nat" {
-        assert!(
-            packets("returned") + packets("returned_by_stack") >= 3 * total as u64,
-            "{status:#}"
-        );
+        assert!(packets("returned") + packets("returned_by_stack") >= 3 * total as u64, "{status:#}");
         // Only what the kernel has to resolve the client's neighbour entry for, once in each family.
-        assert!(
-            packets("returned") > 100 * packets("returned_by_stack"),
-            "{status:#}"
-        );
+        assert!(packets("returned") > 100 * packets("returned_by_stack"), "{status:#}");
         // Answers to probes come from the same endpoints as replies, and yet they arrive: one for each backend and check, of
         // which two that fail would take it down.
-        let status = wait_for(
-            &site.agent,
-            "three rounds of probes have been answered",
-            |status| {
-                count(status, "packets", "return_not_forwarded") >= 3 * 2 * WEIGHTS.len() as u64
-            },
-        );
+        let status = wait_for(&site.agent, "three rounds of probes have been answered", |status| {
+            count(status, "packets", "return_not_forwarded") >= 3 * 2 * WEIGHTS.len() as u64
+        });
         for service in site.services() {
             assert_eq!(serving(&status, service).len(), WEIGHTS.len());
         }
     } else {
-        assert_eq!(
-            packets("returned") + packets("returned_by_stack"),
-            0,
-            "{status:#}"
-        );
+        assert_eq!(packets("returned") + packets("returned_by_stack"), 0, "{status:#}");
     }
 
     if layout == Layout::Bridged {
-        assert!(
-            packets("arp_answered") > 0 && packets("neighbor_answered") > 0,
-            "{status:#}"
-        );
+        assert!(packets("arp_answered") > 0 && packets("neighbor_answered") > 0, "{status:#}");
         let mac = site.lab.balancer().interfaces()[0].mac_text();
         for service in site.services() {
             let line = ["ip", "neighbour", "show", &service.ip().to_string()];
             let entry = site.lab.client().run(line).unwrap().stdout;
-            assert!(
-                entry.contains(&format!("lladdr {mac}")),
-                "{service}: {entry}"
-            );
+            assert!(entry.contains(&format!("lladdr {mac}")), "{service}: {entry}");
         }
     }
 }
@@ -377,11 +284,7 @@ fn nat_out_of_another_interface() {
 /// A client's socket, connected: it takes datagrams from the service's address alone.
 fn datagram_client(client: &Host, service: SocketAddr) -> UdpSocket {
     let socket = client.inside(|| -> std::io::Result<_> {
-        let any: IpAddr = if service.is_ipv4() {
-            [0; 4].into()
-        } else {
-            [0; 16].into()
-        };
+        let any: IpAddr = if service.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
         socket.set_read_timeout(Some(SOON))?;
         socket.connect(service)?;
@@ -397,20 +300,14 @@ fn balances_datagrams(mode: &str, layout: Layout) {
     let port = if mode == "nat" { 5300 } else { 5353 };
     let near = |host: &Host, service: SocketAddr| -> IpAddr {
         let interface = host.interfaces().last().unwrap();
-        if service.is_ipv4() {
-            interface.ipv4.into()
-        } else {
-            interface.ipv6.into()
-        }
+        if service.is_ipv4() { interface.ipv4.into() } else { interface.ipv6.into() }
     };
     // Probes are by TCP, so they go to nginx.
     let checked = if mode == "nat" { 8080 } else { 80 };
     let mut config = head(&lab) + &format!("port = {checked}\n");
     for (name, address) in ["udp4", "udp6"].iter().zip(addresses) {
         let backends = lab.backends().iter();
-        let backends: Vec<_> = backends
-            .map(|host| (SocketAddr::new(near(host, address), port), 1))
-            .collect();
+        let backends: Vec<_> = backends.map(|host| (SocketAddr::new(near(host, address), port), 1)).collect();
         config += &service(name, "udp", address, mode, &backends);
     }
     let site = Site::start(lab, mode, config);
@@ -418,14 +315,8 @@ fn balances_datagrams(mode: &str, layout: Layout) {
 
     for service in addresses {
         let listen = |host: &Host| {
-            let local = if mode == "nat" {
-                near(host, service)
-            } else {
-                service.ip()
-            };
-            let socket = host
-                .inside(|| UdpSocket::bind(SocketAddr::new(local, port)).unwrap())
-                .unwrap();
+            let local = if mode == "nat" { near(host, service) } else { service.ip() };
+            let socket = host.inside(|| UdpSocket::bind(SocketAddr::new(local, port)).unwrap()).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         };
@@ -433,47 +324,27 @@ fn balances_datagrams(mode: &str, layout: Layout) {
         let mut asked = BTreeSet::new();
         for number in 0..30 {
             let client = datagram_client(site.lab.client(), service);
-            let from = SocketAddr::new(
-                address_like(site.lab.client(), service),
-                client.local_addr().unwrap().port(),
-            );
+            let from = SocketAddr::new(address_like(site.lab.client(), service), client.local_addr().unwrap().port());
             let question = format!("question {number}");
             client.send(question.as_bytes()).unwrap();
-            let received = wait_until(
-                SOON,
-                &format!("a backend received {question:?} from {from}"),
-                || {
-                    servers.iter().enumerate().find_map(|(index, server)| {
-                        let mut data = [0; 100];
-                        let (length, peer) = server.recv_from(&mut data).ok()?;
-                        Some((
-                            index,
-                            peer,
-                            String::from_utf8_lossy(&data[..length]).into_owned(),
-                        ))
-                    })
-                },
-            );
+            let received = wait_until(SOON, &format!("a backend received {question:?} from {from}"), || {
+                servers.iter().enumerate().find_map(|(index, server)| {
+                    let mut data = [0; 100];
+                    let (length, peer) = server.recv_from(&mut data).ok()?;
+                    Some((index, peer, String::from_utf8_lossy(&data[..length]).into_owned()))
+                })
+            });
             let (index, peer, data) = received.unwrap();
             assert_eq!((peer, data), (from, question));
             let backend = oracle.backend(UDP, from, service);
-            assert!(
-                has(&site.lab.backends()[index], backend.ip()),
-                "{from} came to backend {index}, not to {backend}"
-            );
-            servers[index]
-                .send_to(format!("answer {number}").as_bytes(), from)
-                .unwrap();
+            assert!(has(&site.lab.backends()[index], backend.ip()), "{from} came to backend {index}, not to {backend}");
+            servers[index].send_to(format!("answer {number}").as_bytes(), from).unwrap();
             let mut data = [0; 100];
             let length = client.recv(&mut data).unwrap();
             assert_eq!(data[..length], *format!("answer {number}").as_bytes());
             asked.insert(index);
         }
-        assert_eq!(
-            asked.len(),
-            3,
-            "30 flows to {service} reached the backends {asked:?} only"
-        );
+        assert_eq!(asked.len(), 3, "30 flows to {service} reached the backends {asked:?} only");
     }
 }
 
@@ -499,33 +370,18 @@ fn carries_much(mode: &str, layout: Layout) {
     let addresses = service_addresses(&lab).map(|address| SocketAddr::new(address.ip(), PORT));
     let near = backend.interfaces().last().unwrap().clone();
     let mut config = head(&lab);
-    for (name, (address, own)) in SERVICES
-        .iter()
-        .zip(addresses.iter().zip([near.ipv4.into(), near.ipv6.into()]))
-    {
-        config += &service(
-            name,
-            "tcp",
-            *address,
-            mode,
-            &[(SocketAddr::new(own, PORT), 1)],
-        );
+    for (name, (address, own)) in SERVICES.iter().zip(addresses.iter().zip([near.ipv4.into(), near.ipv6.into()])) {
+        config += &service(name, "tcp", *address, mode, &[(SocketAddr::new(own, PORT), 1)]);
     }
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
     let listener = backend.inside(|| TcpListener::bind(any).unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
     let site = Site::start(lab, mode, config);
 
-    let sent: Vec<u8> = (0..1_000_000_u32)
-        .map(|number| (number % 251) as u8)
-        .collect();
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
     for service in addresses {
         let ip = address_like(site.lab.client(), service);
-        let client = site
-            .lab
-            .client()
-            .inside(|| TcpStream::connect_timeout(&service, SOON).unwrap())
-            .unwrap();
+        let client = site.lab.client().inside(|| TcpStream::connect_timeout(&service, SOON).unwrap()).unwrap();
         // Probes are accepted as well.
         let accepted = wait_until(SOON, "the connection was accepted", || {
             let (stream, peer) = listener.accept().ok()?;
@@ -603,11 +459,7 @@ fn what_is_not_ours_is_untouched() {
         assert_eq!(failures(&replies), Vec::<&Reply>::new());
         // The backend's endpoint itself, from the balancer: what a probe does, with an answer.
         let reply = curl(balancer, &url(SocketAddr::new(ip, 8080))).unwrap();
-        assert_eq!(
-            (reply.status, reply.body.trim()),
-            (Some(200), "backend-0"),
-            "{reply:?}"
-        );
+        assert_eq!((reply.status, reply.body.trim()), (Some(200), "backend-0"), "{reply:?}");
     }
     // Nobody is on the service's addresses but at its port.
     for service in site.services() {
@@ -619,19 +471,8 @@ fn what_is_not_ours_is_untouched() {
 
     let after = site.agent.status().unwrap();
     let moved = |name: &str| count(&after, "packets", name) - count(&before, "packets", name);
-    assert_eq!(
-        (
-            moved("forwarded_nat"),
-            moved("returned"),
-            moved("returned_by_stack")
-        ),
-        (0, 0, 0),
-        "{after:#}"
-    );
-    assert!(
-        moved("no_service") > 0 && moved("fragment") > 0 && moved("other_protocol") > 0,
-        "{after:#}"
-    );
+    assert_eq!((moved("forwarded_nat"), moved("returned"), moved("returned_by_stack")), (0, 0, 0), "{after:#}");
+    assert!(moved("no_service") > 0 && moved("fragment") > 0 && moved("other_protocol") > 0, "{after:#}");
 }
 
 #[test]
@@ -666,27 +507,18 @@ fn a_drained_backend_gets_no_new_flows() {
         let backends = site.backends(service);
         let drained = backends[1];
         let change = |verb: &str| {
-            let output = site
-                .agent
-                .lb(["backend", verb, name, &drained.to_string()])
-                .unwrap();
+            let output = site.agent.lb(["backend", verb, name, &drained.to_string()]).unwrap();
             (output.stdout, site.agent.status().unwrap())
         };
 
         let (said, status) = change("drain");
-        assert_eq!(
-            said,
-            format!("service {name}: backend {drained} is draining\n")
-        );
+        assert_eq!(said, format!("service {name}: backend {drained} is draining\n"));
         assert_eq!(backend_of(&status, service, drained)["draining"], true);
         // Probes of a drained backend go on.
         assert_eq!(backend_of(&status, service, drained)["health"], "up");
         assert_eq!(serving(&status, service), [backends[0], backends[2]].into());
         let text = site.agent.lb(["status"]).unwrap().stdout;
-        let line = text
-            .lines()
-            .find(|line| line.contains(&drained.to_string()))
-            .unwrap();
+        let line = text.lines().find(|line| line.contains(&drained.to_string())).unwrap();
         assert!(line.contains("draining"), "{text}");
 
         let without = Oracle::new(&site, |conditions| {
@@ -697,10 +529,7 @@ fn a_drained_backend_gets_no_new_flows() {
         assert!(replies.iter().all(|reply| reply.body != "backend-1\n"));
 
         let (said, status) = change("undrain");
-        assert_eq!(
-            said,
-            format!("service {name}: backend {drained} is taking new flows\n")
-        );
+        assert_eq!(said, format!("service {name}: backend {drained} is taking new flows\n"));
         assert_eq!(backend_of(&status, service, drained)["draining"], false);
         assert_eq!(serving(&status, service), backends.into_iter().collect());
         let replies = site.requests(service, 100);
@@ -717,26 +546,14 @@ fn a_drain_of_what_is_not_there_is_refused() {
     let site = Site::up(Layout::Bridged, "dsr", &[1]);
     let backend = site.backends(site.services()[0])[0];
     let refused = |service: &str, backend: &str| {
-        let output = site
-            .agent
-            .attempt_lb(["backend", "drain", service, backend])
-            .unwrap();
+        let output = site.agent.attempt_lb(["backend", "drain", service, backend]).unwrap();
         (output.status.code(), output.stderr)
     };
     let (code, said) = refused("web5", &backend.to_string());
-    assert_eq!(
-        (code, said.as_str()),
-        (
-            Some(1),
-            "lb: there is no service `web5`; the config has: web4, web6\n"
-        )
-    );
+    assert_eq!((code, said.as_str()), (Some(1), "lb: there is no service `web5`; the config has: web4, web6\n"));
     let (code, said) = refused("web4", "10.77.0.99:80");
     assert_eq!(code, Some(1));
-    assert_eq!(
-        said,
-        format!("lb: service `web4` has no backend 10.77.0.99:80; it has: {backend}\n")
-    );
+    assert_eq!(said, format!("lb: service `web4` has no backend 10.77.0.99:80; it has: {backend}\n"));
     let (code, _) = refused("web4", "10.77.0.99");
     assert_eq!(code, Some(2));
 }
@@ -749,37 +566,23 @@ fn leaves_and_comes_back(mode: &str, layout: Layout) {
     let victims = services.map(|service| site.backends(service)[1]);
 
     site.servers[1].stop().unwrap();
-    let status = wait_for(
-        &site.agent,
-        "the dead backend is out of both tables",
-        |status| {
-            let mut pairs = services.into_iter().zip(victims);
-            pairs.all(|(service, victim)| !serving(status, service).contains(&victim))
-        },
-    );
+    let status = wait_for(&site.agent, "the dead backend is out of both tables", |status| {
+        let mut pairs = services.into_iter().zip(victims);
+        pairs.all(|(service, victim)| !serving(status, service).contains(&victim))
+    });
     for (service, victim) in services.into_iter().zip(victims) {
         assert_eq!(backend_of(&status, service, victim)["health"], "down");
-        let without = Oracle::new(&site, |conditions| {
-            conditions.up.retain(|target| target.address != victim)
-        });
+        let without = Oracle::new(&site, |conditions| conditions.up.retain(|target| target.address != victim));
         let replies = site.requests(service, 100);
         served_as_predicted(&site, &without, service, &replies);
     }
-    assert!(
-        site.agent.running().log().contains("down"),
-        "{}",
-        site.agent.running().log()
-    );
+    assert!(site.agent.running().log().contains("down"), "{}", site.agent.running().log());
 
     site.servers[1].start_again().unwrap();
-    wait_for(
-        &site.agent,
-        "the backend is back in both tables",
-        |status| {
-            let mut pairs = services.into_iter().zip(victims);
-            pairs.all(|(service, victim)| serving(status, service).contains(&victim))
-        },
-    );
+    wait_for(&site.agent, "the backend is back in both tables", |status| {
+        let mut pairs = services.into_iter().zip(victims);
+        pairs.all(|(service, victim)| serving(status, service).contains(&victim))
+    });
     for service in services {
         let replies = site.requests(service, 100);
         served_as_predicted(&site, &everyone, service, &replies);
@@ -808,24 +611,14 @@ fn a_backend_whose_mac_address_changes_is_found_again() {
     let site = Site::up(Layout::Bridged, "dsr", &[1]);
     let backend = &site.lab.backends()[0];
     // As a machine that takes over an address does, it tells so.
-    backend
-        .set([
-            ("ipv4/conf/eth0/arp_notify", "1"),
-            ("ipv6/conf/eth0/ndisc_notify", "1"),
-        ])
-        .unwrap();
+    backend.set([("ipv4/conf/eth0/arp_notify", "1"), ("ipv6/conf/eth0/ndisc_notify", "1")]).unwrap();
     for service in site.services() {
         site.requests(service, 5);
     }
-    backend
-        .ip(&["link set eth0 address 02:00:00:00:77:77".into()])
-        .unwrap();
+    backend.ip(&["link set eth0 address 02:00:00:00:77:77".into()]).unwrap();
     for service in site.services() {
         let answers = || curl(site.lab.client(), &url(service)).unwrap().status == Some(200);
-        wait_until(TURN, &format!("{service} is served again"), || {
-            answers().then_some(())
-        })
-        .unwrap();
+        wait_until(TURN, &format!("{service} is served again"), || answers().then_some(())).unwrap();
         site.requests(service, 20);
     }
 }

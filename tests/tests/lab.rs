@@ -1,8 +1,5 @@
 //! The lab's own tests: it comes up in both layouts and families, and nothing is left of it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy knows tests by their attribute, not their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, not their helpers")]
 
 use std::{
     env, fs,
@@ -19,8 +16,7 @@ use nix::{
     unistd::Pid,
 };
 use tests::{
-    Agent, Host, Lab, Layout, Nginx, curl, curl_many, dig, needs_root, remove_kept,
-    served_in_total, wait_until,
+    Agent, Host, Lab, Layout, Nginx, curl, curl_many, dig, needs_root, remove_kept, served_in_total, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(2);
@@ -28,10 +24,7 @@ const SOON: Duration = Duration::from_secs(2);
 const NEVER: Duration = Duration::from_millis(300);
 
 fn addresses(host: &Host) -> Vec<IpAddr> {
-    host.interfaces()
-        .iter()
-        .flat_map(|interface| [interface.ipv4.into(), interface.ipv6.into()])
-        .collect()
+    host.interfaces().iter().flat_map(|interface| [interface.ipv4.into(), interface.ipv6.into()]).collect()
 }
 
 fn url(address: IpAddr) -> String {
@@ -40,28 +33,19 @@ fn url(address: IpAddr) -> String {
 
 /// All that there is of the lab with this prefix, apart from what runs.
 fn traces(prefix: &str) -> Vec<PathBuf> {
-    [
-        Path::new("/run/netns"),
-        &env::temp_dir(),
-        Path::new("/sys/fs/bpf"),
-    ]
-    .iter()
-    .flat_map(|folder| fs::read_dir(folder).into_iter().flatten())
-    .map(|entry| entry.unwrap().path())
-    .filter(|path| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name == prefix || name.starts_with(&format!("{prefix}-"))
-    })
-    .collect()
+    [Path::new("/run/netns"), &env::temp_dir(), Path::new("/sys/fs/bpf")]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name == prefix || name.starts_with(&format!("{prefix}-"))
+        })
+        .collect()
 }
 
 fn prefix(lab: &Lab) -> String {
-    lab.folder()
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned()
+    lab.folder().file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 fn runs(pid: u32) -> bool {
@@ -70,10 +54,7 @@ fn runs(pid: u32) -> bool {
 
 fn comes_up(layout: Layout) {
     let lab = Lab::blueprint(layout).backends(3).up().unwrap();
-    let machines: Vec<_> = [lab.client(), lab.balancer()]
-        .into_iter()
-        .chain(lab.backends())
-        .collect();
+    let machines: Vec<_> = [lab.client(), lab.balancer()].into_iter().chain(lab.backends()).collect();
     for from in &machines {
         for to in &machines {
             for address in addresses(to) {
@@ -84,11 +65,7 @@ fn comes_up(layout: Layout) {
         }
     }
 
-    let servers: Vec<_> = lab
-        .backends()
-        .iter()
-        .map(|host| Nginx::start(host, &[80, 8080]).unwrap())
-        .collect();
+    let servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &[80, 8080]).unwrap()).collect();
     for server in &servers {
         for address in addresses(server.host()) {
             for reply in curl_many(lab.client(), &url(address), 5).unwrap() {
@@ -135,25 +112,15 @@ fn interfaces_are_what_veth_needs() {
             serde_json::from_str(&output.stdout).unwrap()
         };
         let mut indexes = Vec::new();
-        for host in [lab.client(), lab.balancer()]
-            .into_iter()
-            .chain(lab.backends())
-        {
+        for host in [lab.client(), lab.balancer()].into_iter().chain(lab.backends()) {
             let links = links(host);
             for interface in host.interfaces() {
-                let link = links
-                    .iter()
-                    .find(|link| link["ifname"] == *interface.name)
-                    .unwrap();
+                let link = links.iter().find(|link| link["ifname"] == *interface.name).unwrap();
                 assert_eq!(link["ifindex"], interface.index, "{host:?} {link}");
                 assert_eq!(link["address"], interface.mac_text(), "{host:?} {link}");
                 indexes.push(interface.index);
                 // XDP_ATTACHED_DRV
-                let expected = if host.role() == "balancer" {
-                    None
-                } else {
-                    Some(1)
-                };
+                let expected = if host.role() == "balancer" { None } else { Some(1) };
                 assert_eq!(link["xdp"]["mode"].as_u64(), expected, "{host:?} {link}");
                 let features = host.run(["ethtool", "-k", &interface.name]).unwrap().stdout;
                 for feature in ["tx-checksumming: off", "tcp-segmentation-offload: off"] {
@@ -173,11 +140,7 @@ fn interfaces_are_what_veth_needs() {
         assert!(ports.iter().all(|(_, mode)| *mode == 1), "{ports:?}");
 
         lab.backends()[0].remove_pass("eth0").unwrap();
-        assert!(
-            links(&lab.backends()[0])
-                .iter()
-                .all(|link| link.get("xdp").is_none())
-        );
+        assert!(links(&lab.backends()[0]).iter().all(|link| link.get("xdp").is_none()));
     }
 }
 
@@ -187,19 +150,10 @@ fn the_way_back_can_be_via_the_balancer() {
         return;
     }
     for yes in [false, true] {
-        let lab = Lab::blueprint(Layout::Bridged)
-            .route_back_via_balancer(yes)
-            .up()
-            .unwrap();
+        let lab = Lab::blueprint(Layout::Bridged).route_back_via_balancer(yes).up().unwrap();
         let backend = &lab.backends()[0];
-        for (client, balancer) in addresses(lab.client())
-            .iter()
-            .zip(addresses(lab.balancer()))
-        {
-            let route = backend
-                .run(["ip", "route", "get", &client.to_string()])
-                .unwrap()
-                .stdout;
+        for (client, balancer) in addresses(lab.client()).iter().zip(addresses(lab.balancer())) {
+            let route = backend.run(["ip", "route", "get", &client.to_string()]).unwrap().stdout;
             assert_eq!(route.contains(&format!("via {balancer} ")), yes, "{route}");
             backend.ping(*client, 8, SOON).unwrap();
         }
@@ -219,10 +173,7 @@ fn a_service_address_is_served_but_not_announced() {
     // On `eth0` such addresses are answered for, so the client's question does reach the backend.
     let others: [IpAddr; 2] = [lab.service_ipv4(1).into(), lab.service_ipv6(1).into()];
     backend
-        .ip(&[
-            format!("address add {}/24 dev eth0", others[0]),
-            format!("address add {}/64 dev eth0 nodad", others[1]),
-        ])
+        .ip(&[format!("address add {}/24 dev eth0", others[0]), format!("address add {}/64 dev eth0 nodad", others[1])])
         .unwrap();
     for address in others {
         client.ping(address, 8, SOON).unwrap();
@@ -231,32 +182,15 @@ fn a_service_address_is_served_but_not_announced() {
     for service in services {
         lab.add_service_address(backend, service).unwrap();
         client.ping(service, 8, NEVER).unwrap_err();
-        let neighbour = client
-            .run(["ip", "neighbour", "show", &service.to_string()])
-            .unwrap();
+        let neighbour = client.run(["ip", "neighbour", "show", &service.to_string()]).unwrap();
         assert!(!neighbour.stdout.contains("lladdr"), "{neighbour:?}");
 
         // What direct server return does: only the hardware address tells the backend.
         let mac = backend.interfaces()[0].mac_text();
         let service_text = service.to_string();
-        client
-            .run([
-                "ip",
-                "neighbour",
-                "replace",
-                &service_text,
-                "lladdr",
-                &mac,
-                "dev",
-                "eth0",
-            ])
-            .unwrap();
+        client.run(["ip", "neighbour", "replace", &service_text, "lladdr", &mac, "dev", "eth0"]).unwrap();
         let reply = curl(client, &url(service)).unwrap();
-        assert_eq!(
-            (reply.status, reply.body.as_str()),
-            (Some(200), "backend-0\n"),
-            "{reply:?}"
-        );
+        assert_eq!((reply.status, reply.body.as_str()), (Some(200), "backend-0\n"), "{reply:?}");
     }
 }
 
@@ -271,15 +205,8 @@ fn failed_requests_are_told_in_their_place() {
 
     let replies = curl_many(lab.client(), &url(address), 1000).unwrap();
     assert_eq!(replies.len(), 1000);
-    assert!(
-        replies
-            .iter()
-            .all(|reply| reply.status == Some(200) && reply.error.is_none())
-    );
-    let mut ports: Vec<_> = replies
-        .iter()
-        .map(|reply| reply.local_port.unwrap())
-        .collect();
+    assert!(replies.iter().all(|reply| reply.status == Some(200) && reply.error.is_none()));
+    let mut ports: Vec<_> = replies.iter().map(|reply| reply.local_port.unwrap()).collect();
     let served = served_in_total([&server], 1000).unwrap().remove(0);
     let logged: Vec<_> = served.iter().map(|request| request.remote.port()).collect();
     assert_eq!(ports, logged);
@@ -291,11 +218,7 @@ fn failed_requests_are_told_in_their_place() {
     server.stop().unwrap();
     let replies = curl_many(lab.client(), &url(address), 10).unwrap();
     assert_eq!(replies.len(), 10);
-    assert!(
-        replies
-            .iter()
-            .all(|reply| reply.status.is_none() && reply.error.is_some())
-    );
+    assert!(replies.iter().all(|reply| reply.status.is_none() && reply.error.is_some()));
 
     server.start_again().unwrap();
     assert_eq!(curl(lab.client(), &url(address)).unwrap().status, Some(200));
@@ -307,25 +230,15 @@ fn errors_name_namespace_command_and_reason() {
         return;
     }
     let lab = Lab::blueprint(Layout::Bridged).backends(1).up().unwrap();
-    let error = lab
-        .client()
-        .run(["ip", "link", "show", "no-such"])
-        .unwrap_err();
+    let error = lab.client().run(["ip", "link", "show", "no-such"]).unwrap_err();
     let error = format!("{error:#}");
-    for part in [
-        lab.client().namespace(),
-        "`ip link show no-such`",
-        "does not exist",
-    ] {
+    for part in [lab.client().namespace(), "`ip link show no-such`", "does not exist"] {
         assert!(error.contains(part), "{error}");
     }
     // Nobody listens there, and the backend says so.
     let server = lab.backends()[0].ipv4().into();
     let error = dig(lab.client(), server, "www.example.com", "A", &[]).unwrap_err();
-    assert!(
-        format!("{error:#}").contains("www.example.com A"),
-        "{error:#}"
-    );
+    assert!(format!("{error:#}").contains("www.example.com A"), "{error:#}");
 }
 
 #[test]
@@ -338,14 +251,8 @@ fn nothing_is_left_after_drop() {
     let server = Nginx::start(&lab.backends()[0], &[80]).unwrap();
     let child = lab.client().spawn(["sleep", "1000"]).unwrap();
     // A child of a child, which the lab has no handle of.
-    let shell = lab
-        .client()
-        .spawn(["sh", "-c", "sleep 1000 & echo $!; wait"])
-        .unwrap();
-    let grandchild = wait_until(SOON, "the shell said what it started", || {
-        shell.log().trim().parse().ok()
-    })
-    .unwrap();
+    let shell = lab.client().spawn(["sh", "-c", "sleep 1000 & echo $!; wait"]).unwrap();
+    let grandchild = wait_until(SOON, "the shell said what it started", || shell.log().trim().parse().ok()).unwrap();
     assert!(runs(child.pid()) && runs(grandchild));
     // Four machines, the segment, two folders.
     assert_eq!(traces(&prefix).len(), 7, "{:?}", traces(&prefix));
@@ -353,10 +260,7 @@ fn nothing_is_left_after_drop() {
     drop(lab);
     assert_eq!(traces(&prefix), Vec::<PathBuf>::new());
     assert!(!runs(child.pid()) && !runs(shell.pid()));
-    wait_until(SOON, "the grandchild was gone", || {
-        (!runs(grandchild)).then_some(())
-    })
-    .unwrap();
+    wait_until(SOON, "the grandchild was gone", || (!runs(grandchild)).then_some(())).unwrap();
     // A host may be held for longer than its lab, but it can do nothing any more.
     assert!(server.host().spawn(["true"]).is_err());
 }
@@ -371,9 +275,7 @@ fn nothing_is_left_after_a_panic() {
         let lab = Lab::blueprint(Layout::Routed).up().unwrap();
         let child = lab.client().spawn(["sleep", "1000"]).unwrap();
         seen = Some((prefix(&lab), child.pid()));
-        lab.client()
-            .inside(|| panic!("a panic that is meant to be"))
-            .unwrap();
+        lab.client().inside(|| panic!("a panic that is meant to be")).unwrap();
     }));
     assert!(result.is_err());
     let (prefix, child) = seen.unwrap();
@@ -396,12 +298,7 @@ fn a_lab_until_a_signal() {
     fs::rename(new, file).unwrap();
     child.wait(Duration::from_secs(60)).unwrap();
     // The child ends a moment before this process does.
-    wait_until(
-        Duration::from_secs(60),
-        "a signal ended this",
-        || None::<()>,
-    )
-    .unwrap();
+    wait_until(Duration::from_secs(60), "a signal ended this", || None::<()>).unwrap();
 }
 
 /// Has a process of its own bring a lab up, sends it `signal`, and gives what it had and its end.
@@ -415,18 +312,12 @@ fn signalled(signal: Signal) -> (String, u32, process::ExitStatus) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let told = wait_until(Duration::from_secs(30), "the other lab was up", || {
-        fs::read_to_string(&file).ok()
-    })
-    .unwrap();
+    let told = wait_until(Duration::from_secs(30), "the other lab was up", || fs::read_to_string(&file).ok()).unwrap();
     let (prefix, child) = told.split_once(' ').unwrap();
     let child = child.parse().unwrap();
     assert!(runs(child) && !traces(prefix).is_empty());
     kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
-    let status = wait_until(Duration::from_secs(10), "the signal ended it", || {
-        process.try_wait().unwrap()
-    })
-    .unwrap();
+    let status = wait_until(Duration::from_secs(10), "the signal ended it", || process.try_wait().unwrap()).unwrap();
     (prefix.to_owned(), child, status)
 }
 
@@ -461,10 +352,7 @@ fn the_next_lab_removes_what_a_killed_process_left() {
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
     let lab = Lab::blueprint(Layout::Bridged).backends(0).up().unwrap();
     assert_eq!(traces(&prefix), Vec::<PathBuf>::new());
-    wait_until(SOON, "the other lab's child was gone", || {
-        (!runs(child)).then_some(())
-    })
-    .unwrap();
+    wait_until(SOON, "the other lab's child was gone", || (!runs(child)).then_some(())).unwrap();
     drop(lab);
 }
 
@@ -490,26 +378,14 @@ fn a_kept_lab_stays() {
     let lab = Lab::blueprint(Layout::Routed).up().unwrap();
     let prefix = prefix(&lab);
     let description = lab.keep().unwrap();
-    for part in [
-        prefix.as_str(),
-        "backend-1",
-        "10.78.2.22",
-        "fd78:2::22",
-        "remove it with: ",
-    ] {
+    for part in [prefix.as_str(), "backend-1", "10.78.2.22", "fd78:2::22", "remove it with: "] {
         assert!(description.contains(part), "{description}");
     }
     // Its process lives, so this leaves it.
     remove_kept().unwrap();
     assert!(!traces(&prefix).is_empty());
     let (_, remove) = description.split_once("remove it with: ").unwrap();
-    assert!(
-        Command::new("sh")
-            .args(["-c", remove])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("sh").args(["-c", remove]).status().unwrap().success());
     assert_eq!(traces(&prefix), Vec::<PathBuf>::new());
 }
 
@@ -549,19 +425,12 @@ fn an_agent_is_started_asked_reloaded_and_ended() {
     assert_eq!(agent.status().unwrap()["said"], *said);
     let answer = agent.attempt_lb(["backend", "drain", "one"]).unwrap();
     assert_eq!(answer.status.code(), Some(1));
-    assert!(
-        answer.stdout.starts_with("backend drain one --socket /"),
-        "{answer:?}"
-    );
+    assert!(answer.stdout.starts_with("backend drain one --socket /"), "{answer:?}");
     assert!(agent.lb(["backend"]).is_err());
 
     agent.reload("another = true").unwrap();
     wait_until(SOON, "the agent had read the config again", || {
-        agent
-            .running()
-            .log()
-            .contains("again: another = true")
-            .then_some(())
+        agent.running().log().contains("again: another = true").then_some(())
     })
     .unwrap();
     // What it does on SIGTERM shows by the status 0, which SIGKILL cannot give.
@@ -577,8 +446,5 @@ fn an_agent_is_started_asked_reloaded_and_ended() {
     // The stand-in answers by the file that the killed one left.
     fs::remove_file(lab.socket()).unwrap();
     let error = Agent::start_binary(lab.balancer(), &lb, "broken").unwrap_err();
-    assert!(
-        format!("{error:#}").contains("the config is broken"),
-        "{error:#}"
-    );
+    assert!(format!("{error:#}").contains("the config is broken"), "{error:#}");
 }

@@ -2,11 +2,7 @@
 //!
 //! The agent's build script, the very program that cargo ran to make the embedded object, runs again in two copies of
 //! the workspace, each clean and at a depth of its own. Everything but the object is spared being compiled again.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "helpers of a test"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::{
     env, fs,
@@ -32,10 +28,7 @@ fn the_object_is_the_same_wherever_it_is_built() {
 
     assert!(!one.is_empty());
     assert!(one == other, "two copies of the sources give two objects");
-    assert!(
-        one == lb_userspace::kernel::OBJECT,
-        "a copy of the sources gives another object than the embedded one"
-    );
+    assert!(one == lb_userspace::kernel::OBJECT, "a copy of the sources gives another object than the embedded one");
 }
 
 /// The build script of `lb-userspace`.
@@ -47,14 +40,7 @@ impl BuildScript {
     /// Asks cargo for the one that belongs to this test; it is compiled already.
     fn find() -> Self {
         let mut command = cargo();
-        command.args([
-            "test",
-            "--package",
-            "tests",
-            "--no-run",
-            "--message-format",
-            "json",
-        ]);
+        command.args(["test", "--package", "tests", "--no-run", "--message-format", "json"]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
@@ -64,12 +50,7 @@ impl BuildScript {
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter(|message| message["reason"] == "compiler-artifact")
             .filter(|message| message["target"]["kind"][0] == "custom-build")
-            .find(|message| {
-                message["package_id"]
-                    .as_str()
-                    .unwrap()
-                    .contains("lb-userspace")
-            })
+            .find(|message| message["package_id"].as_str().unwrap().contains("lb-userspace"))
             .map(|message| PathBuf::from(message["filenames"][0].as_str().unwrap()))
             .unwrap();
         Self { program }
@@ -88,14 +69,7 @@ impl BuildScript {
                 .env("CARGO_MANIFEST_DIR", &package)
                 .env("OUT_DIR", &out)
                 .env("CARGO_CFG_TARGET_ARCH", env::consts::ARCH)
-                .env(
-                    "CARGO_CFG_TARGET_ENDIAN",
-                    if cfg!(target_endian = "big") {
-                        "big"
-                    } else {
-                        "little"
-                    },
-                ),
+                .env("CARGO_CFG_TARGET_ENDIAN", if cfg!(target_endian = "big") { "big" } else { "little" }),
         );
         fs::read(out.join("lb-ebpf.bpf.o")).unwrap()
     }
@@ -112,9 +86,7 @@ fn copy_sources(folder: &Path) {
     }
     copy_folder(&root.join(".cargo"), &folder.join(".cargo"));
     for package in metadata["packages"].as_array().unwrap() {
-        let from = Path::new(package["manifest_path"].as_str().unwrap())
-            .parent()
-            .unwrap();
+        let from = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
         copy_folder(from, &folder.join(from.strip_prefix(root).unwrap()));
     }
 }

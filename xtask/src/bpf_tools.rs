@@ -23,19 +23,11 @@ pub fn toolchain() -> Option<PathBuf> {
     if let Some(name) = env::var_os(TOOLCHAIN_VARIABLE) {
         let prefix = Path::new(&name);
         return able_prefix(|| {
-            if prefix.is_absolute() {
-                Command::new(prefix.join("bin/rustc"))
-            } else {
-                rustup_compiler(&name)
-            }
+            if prefix.is_absolute() { Command::new(prefix.join("bin/rustc")) } else { rustup_compiler(&name) }
         });
     }
-    let of_rustup = ["nightly", "stable"]
-        .into_iter()
-        .find_map(|name| able_prefix(|| rustup_compiler(name.as_ref())));
-    of_rustup.or_else(|| {
-        search_path().find_map(|folder| able_prefix(|| Command::new(folder.join("rustc"))))
-    })
+    let of_rustup = ["nightly", "stable"].into_iter().find_map(|name| able_prefix(|| rustup_compiler(name.as_ref())));
+    of_rustup.or_else(|| search_path().find_map(|folder| able_prefix(|| Command::new(folder.join("rustc")))))
 }
 
 /// The linker that makes one BPF object of LLVM bitcode.
@@ -45,9 +37,7 @@ pub fn linker() -> Option<PathBuf> {
 
 /// The program that strips DWARF from the object. Any release will do: those of LLVM 14 and 22 write the same bytes.
 pub fn objcopy() -> Option<PathBuf> {
-    program("llvm-objcopy")
-        .or_else(debian_objcopy)
-        .or_else(|| rustup_objcopy(&toolchain()?))
+    program("llvm-objcopy").or_else(debian_objcopy).or_else(|| rustup_objcopy(&toolchain()?))
 }
 
 /// Where a program is: on `PATH`, where cargo installs, or where administration commands are, which the `PATH` of an
@@ -71,9 +61,7 @@ fn rustup_compiler(toolchain: &OsStr) -> Command {
 fn able_prefix(compiler: impl Fn() -> Command) -> Option<PathBuf> {
     let prefix = PathBuf::from(answer(compiler().args(["--print", "sysroot"]))?);
     let able = is_new_enough(&answer(compiler().arg("--version"))?)
-        && prefix
-            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-            .exists()
+        && prefix.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
         && is_executable(&prefix.join("bin/cargo"));
     able.then_some(prefix)
 }
@@ -82,10 +70,7 @@ fn able_prefix(compiler: impl Fn() -> Command) -> Option<PathBuf> {
 fn answer(command: &mut Command) -> Option<String> {
     // Asking must not make rustup download a toolchain.
     let output = command.env("RUSTUP_AUTO_INSTALL", "0").output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Whether `rustc 1.96.0 (...)` is at least what the workspace asks for.
@@ -102,11 +87,7 @@ fn debian_objcopy() -> Option<PathBuf> {
     fs::read_dir("/usr/lib")
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|folder| {
-            folder
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"llvm-"))
-        })
+        .filter(|folder| folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"llvm-")))
         .map(|folder| folder.join("bin/llvm-objcopy"))
         .filter(|file| is_executable(file))
         .max()
@@ -126,9 +107,7 @@ fn search_path() -> impl Iterator<Item = PathBuf> {
 }
 
 fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".cargo")))
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
 
 fn is_executable(file: &Path) -> bool {

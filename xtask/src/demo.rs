@@ -19,9 +19,7 @@ pub fn run(keep: bool) -> anyhow::Result<ExitCode> {
     let keep = keep.then_some("--keep");
     if !setup::is_root() {
         let arguments = keep.map(|word| format!(" {word}")).unwrap_or_default();
-        eprintln!(
-            "namespaces and XDP programs need root; run: sudo env PATH=\"$PATH\" cargo xtask demo{arguments}"
-        );
+        eprintln!("namespaces and XDP programs need root; run: sudo env PATH=\"$PATH\" cargo xtask demo{arguments}");
         return Ok(ExitCode::from(2));
     }
     if setup::run(false)? == Outcome::Refused {

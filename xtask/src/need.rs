@@ -49,65 +49,25 @@ pub enum Cure {
 
 /// Everything, in the order of checking and reporting.
 pub const NEEDS: &[Need] = &[
-    Need::new(
-        "C compiler",
-        Sign::Program("cc"),
-        Cure::Packages(&["gcc", "libc6-dev"]),
-    ),
-    Need::new(
-        "rustfmt",
-        Sign::Subcommand("fmt"),
-        Cure::Advice("rustup component add rustfmt"),
-    ),
-    Need::new(
-        "clippy",
-        Sign::Subcommand("clippy"),
-        Cure::Advice("rustup component add clippy"),
-    ),
+    Need::new("C compiler", Sign::Program("cc"), Cure::Packages(&["gcc", "libc6-dev"])),
+    Need::new("rustfmt", Sign::Subcommand("fmt"), Cure::Advice("rustup component add rustfmt")),
+    Need::new("clippy", Sign::Subcommand("clippy"), Cure::Advice("rustup component add clippy")),
     Need::new("Rust toolchain for BPF", Sign::Toolchain, Cure::Toolchain),
     Need::new(
         "LLVM for bpf-linker",
-        Sign::LinkerOr(&[
-            "/usr/lib/llvm-22/bin/llvm-config",
-            "/usr/lib/llvm-22/lib/libPolly.a",
-            "/usr/include/zstd.h",
-        ]),
+        Sign::LinkerOr(&["/usr/lib/llvm-22/bin/llvm-config", "/usr/lib/llvm-22/lib/libPolly.a", "/usr/include/zstd.h"]),
         Cure::Packages(&["llvm-22-dev", "libpolly-22-dev", "libzstd-dev"]),
     ),
     Need::new("bpf-linker", Sign::Program("bpf-linker"), Cure::Linker),
     Need::new("llvm-objcopy", Sign::Objcopy, Cure::Packages(&["llvm-22"])),
     Need::new("ip", Sign::Program("ip"), Cure::Packages(&["iproute2"])),
-    Need::new(
-        "nsenter",
-        Sign::Program("nsenter"),
-        Cure::Packages(&["util-linux"]),
-    ),
-    Need::new(
-        "sysctl",
-        Sign::Program("sysctl"),
-        Cure::Packages(&["procps"]),
-    ),
-    Need::new(
-        "ethtool",
-        Sign::Program("ethtool"),
-        Cure::Packages(&["ethtool"]),
-    ),
-    Need::new(
-        "tcpdump",
-        Sign::Program("tcpdump"),
-        Cure::Packages(&["tcpdump"]),
-    ),
+    Need::new("nsenter", Sign::Program("nsenter"), Cure::Packages(&["util-linux"])),
+    Need::new("sysctl", Sign::Program("sysctl"), Cure::Packages(&["procps"])),
+    Need::new("ethtool", Sign::Program("ethtool"), Cure::Packages(&["ethtool"])),
+    Need::new("tcpdump", Sign::Program("tcpdump"), Cure::Packages(&["tcpdump"])),
     Need::new("curl", Sign::Program("curl"), Cure::Packages(&["curl"])),
-    Need::new(
-        "dig",
-        Sign::Program("dig"),
-        Cure::Packages(&["bind9-dnsutils"]),
-    ),
-    Need::new(
-        "nginx",
-        Sign::Program("nginx"),
-        Cure::Packages(&["nginx-light"]),
-    ),
+    Need::new("dig", Sign::Program("dig"), Cure::Packages(&["bind9-dnsutils"])),
+    Need::new("nginx", Sign::Program("nginx"), Cure::Packages(&["nginx-light"])),
 ];
 
 impl Need {

@@ -79,29 +79,14 @@ impl Step {
     pub fn command(&self) -> (Vec<(&'static str, &'static str)>, Vec<&'static str>) {
         match self {
             Self::Packages(names) => {
-                let mut words = vec![
-                    "apt-get",
-                    "-o",
-                    "DPkg::Lock::Timeout=500",
-                    "install",
-                    "-y",
-                    "--no-install-recommends",
-                ];
+                let mut words =
+                    vec!["apt-get", "-o", "DPkg::Lock::Timeout=500", "install", "-y", "--no-install-recommends"];
                 words.extend_from_slice(names);
                 (vec![("DEBIAN_FRONTEND", "noninteractive")], words)
             }
             Self::Toolchain => (
                 vec![],
-                vec![
-                    "rustup",
-                    "toolchain",
-                    "install",
-                    "nightly",
-                    "--profile",
-                    "minimal",
-                    "--component",
-                    "rust-src",
-                ],
+                vec!["rustup", "toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"],
             ),
             Self::Linker => (
                 vec![("LLVM_PREFIX", "/usr/lib/llvm-22")],
@@ -125,10 +110,7 @@ impl Step {
     pub fn by_hand(&self, machine: &Machine) -> String {
         match self {
             Self::Packages(names) if !machine.apt => {
-                format!(
-                    "there is no apt here: install what Debian packages as {}",
-                    names.join(" ")
-                )
+                format!("there is no apt here: install what Debian packages as {}", names.join(" "))
             }
             Self::Packages(_) if !machine.root => format!("sudo env {self}"),
             Self::Toolchain if !machine.rustup => format!("install rustup, then: {self}"),
@@ -151,18 +133,8 @@ impl fmt::Display for Step {
 mod tests {
     use super::*;
 
-    const DEBIAN: Machine = Machine {
-        root: true,
-        apt: true,
-        debian: true,
-        rustup: true,
-    };
-    const ELSEWHERE: Machine = Machine {
-        root: false,
-        apt: false,
-        debian: false,
-        rustup: true,
-    };
+    const DEBIAN: Machine = Machine { root: true, apt: true, debian: true, rustup: true };
+    const ELSEWHERE: Machine = Machine { root: false, apt: false, debian: false, rustup: true };
 
     #[test]
     fn nothing_missing_means_nothing_to_do() {
@@ -171,42 +143,22 @@ mod tests {
 
     #[test]
     fn packages_of_all_needs_go_into_one_call_before_the_rest() {
-        let cures = [
-            Cure::Linker,
-            Cure::Packages(&["llvm-22-dev", "libzstd-dev"]),
-            Cure::Toolchain,
-            Cure::Packages(&["curl"]),
-        ];
-        let packages = vec![
-            "llvm-22-dev",
-            "libzstd-dev",
-            "rustc-web",
-            "cargo-web",
-            "rust-web-src",
-            "curl",
-        ];
-        assert_eq!(
-            plan(&cures, &DEBIAN),
-            [Step::Packages(packages), Step::Linker]
-        );
+        let cures =
+            [Cure::Linker, Cure::Packages(&["llvm-22-dev", "libzstd-dev"]), Cure::Toolchain, Cure::Packages(&["curl"])];
+        let packages = vec!["llvm-22-dev", "libzstd-dev", "rustc-web", "cargo-web", "rust-web-src", "curl"];
+        assert_eq!(plan(&cures, &DEBIAN), [Step::Packages(packages), Step::Linker]);
     }
 
     #[test]
     fn the_toolchain_comes_from_rustup_where_the_packages_are_not_debians() {
-        let ubuntu = Machine {
-            debian: false,
-            ..DEBIAN
-        };
+        let ubuntu = Machine { debian: false, ..DEBIAN };
         assert_eq!(plan(&[Cure::Toolchain], &ubuntu), [Step::Toolchain]);
         assert_eq!(plan(&[Cure::Toolchain], &ELSEWHERE), [Step::Toolchain]);
     }
 
     #[test]
     fn without_root_packages_are_not_ours_and_the_line_to_type_has_sudo() {
-        let user = Machine {
-            root: false,
-            ..DEBIAN
-        };
+        let user = Machine { root: false, ..DEBIAN };
         let step = Step::Packages(vec!["ethtool", "tcpdump"]);
         assert!(step.is_ours(&DEBIAN));
         assert!(!step.is_ours(&user));
@@ -220,14 +172,8 @@ mod tests {
     #[test]
     fn without_apt_the_packages_are_named() {
         let step = Step::Packages(vec!["ethtool", "tcpdump"]);
-        assert!(!step.is_ours(&Machine {
-            root: true,
-            ..ELSEWHERE
-        }));
-        assert_eq!(
-            step.by_hand(&ELSEWHERE),
-            "there is no apt here: install what Debian packages as ethtool tcpdump"
-        );
+        assert!(!step.is_ours(&Machine { root: true, ..ELSEWHERE }));
+        assert_eq!(step.by_hand(&ELSEWHERE), "there is no apt here: install what Debian packages as ethtool tcpdump");
     }
 
     #[test]
@@ -242,10 +188,7 @@ mod tests {
 
     #[test]
     fn the_toolchain_needs_rustup() {
-        let bare = Machine {
-            rustup: false,
-            ..ELSEWHERE
-        };
+        let bare = Machine { rustup: false, ..ELSEWHERE };
         assert!(!Step::Toolchain.is_ours(&bare));
         assert_eq!(
             Step::Toolchain.by_hand(&bare),

@@ -42,35 +42,18 @@ pub fn run(check: bool) -> anyhow::Result<Outcome> {
     let machine = Machine::here();
     let cures: Vec<Cure> = missing.iter().map(|need| need.cure).collect();
     let steps = plan(&cures, &machine);
-    let (advice, work): (Vec<&Step>, Vec<&Step>) = steps
-        .iter()
-        .partition(|step| matches!(step, Step::Advice(_)));
+    let (advice, work): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| matches!(step, Step::Advice(_)));
     let may = work.iter().all(|step| step.is_ours(&machine));
 
     if check || !may {
-        say(
-            if check {
-                "to be run"
-            } else {
-                "setup may not do this here; run yourself"
-            },
-            &steps,
-            &machine,
-        );
-        return Ok(if check {
-            Outcome::Lacking
-        } else {
-            Outcome::Refused
-        });
+        say(if check { "to be run" } else { "setup may not do this here; run yourself" }, &steps, &machine);
+        return Ok(if check { Outcome::Lacking } else { Outcome::Refused });
     }
     for step in work {
         progress::installing(&step.subject(), || take(step))?;
     }
     let left = look(missing.into_iter());
-    if let Some(need) = left
-        .iter()
-        .find(|need| !matches!(need.cure, Cure::Advice(_)))
-    {
+    if let Some(need) = left.iter().find(|need| !matches!(need.cure, Cure::Advice(_))) {
         bail!("{} was installed but is still not found", need.name);
     }
     if left.is_empty() {
@@ -114,8 +97,7 @@ fn take(step: &Step) -> anyhow::Result<()> {
         }
         _ => command_of(&words),
     };
-    run_logged(command.envs(variables))
-        .with_context(|| format!("cannot install {}", step.subject()))
+    run_logged(command.envs(variables)).with_context(|| format!("cannot install {}", step.subject()))
 }
 
 fn command_of(words: &[&str]) -> Command {
@@ -128,23 +110,13 @@ fn command_of(words: &[&str]) -> Command {
 /// The command, run such that it starts no service.
 fn without_services(policy: &str, words: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    command
-        .args([
-            "-c",
-            include_str!("without_services.sh"),
-            "without_services",
-            policy,
-        ])
-        .args(words);
+    command.args(["-c", include_str!("without_services.sh"), "without_services", policy]).args(words);
     command
 }
 
 /// Runs a command silently; when it fails, keeps everything it said and shows the end of it.
 fn run_logged(command: &mut Command) -> anyhow::Result<()> {
-    let mut log = tempfile::Builder::new()
-        .prefix("lb-setup-")
-        .suffix(".log")
-        .tempfile()?;
+    let mut log = tempfile::Builder::new().prefix("lb-setup-").suffix(".log").tempfile()?;
     let status = command
         .stdin(Stdio::null())
         .stdout(log.as_file().try_clone()?)
@@ -158,11 +130,7 @@ fn run_logged(command: &mut Command) -> anyhow::Result<()> {
     log.seek(SeekFrom::Start(0))?;
     log.read_to_end(&mut said)?;
     let (_, place) = log.keep()?;
-    bail!(
-        "{status}; all that it said is in {}, the end of it:\n{}",
-        place.display(),
-        last_lines(&said, 20)
-    );
+    bail!("{status}; all that it said is in {}, the end of it:\n{}", place.display(), last_lines(&said, 20));
 }
 
 fn last_lines(said: &[u8], count: usize) -> String {
@@ -191,13 +159,7 @@ pub fn is_root() -> bool {
 
 /// The second number of the `Uid` line: proc_pid_status(5) gives real, effective, saved and file-system id.
 fn effective_user(status: &str) -> Option<u32> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))?
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -225,10 +187,7 @@ mod tests {
     fn services_are_allowed_again_after_an_interrupt() {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy-rc.d");
-        assert!(!run_policed(
-            &policy,
-            r#"test -e "$POLICY" && kill -INT $PPID"#
-        ));
+        assert!(!run_policed(&policy, r#"test -e "$POLICY" && kill -INT $PPID"#));
         assert!(!policy.exists());
     }
 
@@ -243,25 +202,10 @@ mod tests {
 
     #[test]
     fn a_failing_command_shows_its_last_lines_and_keeps_all() {
-        let error = run_logged(Command::new("sh").args(["-c", "seq 30; exit 7"]))
-            .unwrap_err()
-            .to_string();
+        let error = run_logged(Command::new("sh").args(["-c", "seq 30; exit 7"])).unwrap_err().to_string();
         assert!(error.contains("exit status: 7"), "{error}");
-        assert!(
-            error.ends_with(
-                &(11..=30)
-                    .map(|number| format!("\n{number}"))
-                    .collect::<String>()
-            ),
-            "{error}"
-        );
-        let place = error
-            .split_once("is in ")
-            .unwrap()
-            .1
-            .split_once(", the end")
-            .unwrap()
-            .0;
+        assert!(error.ends_with(&(11..=30).map(|number| format!("\n{number}")).collect::<String>()), "{error}");
+        let place = error.split_once("is in ").unwrap().1.split_once(", the end").unwrap().0;
         assert_eq!(fs::read_to_string(place).unwrap().lines().count(), 30);
         fs::remove_file(place).unwrap();
     }
@@ -274,10 +218,7 @@ mod tests {
 
     #[test]
     fn the_effective_user_is_the_second_number() {
-        assert_eq!(
-            effective_user("Name:\tx\nUid:\t1000\t0\t1000\t1000\n"),
-            Some(0)
-        );
+        assert_eq!(effective_user("Name:\tx\nUid:\t1000\t0\t1000\t1000\n"), Some(0));
         assert_eq!(effective_user("Name:\tx\n"), None);
     }
 }

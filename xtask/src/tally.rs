@@ -16,20 +16,12 @@ pub struct Tally {
 impl Tally {
     /// One check that is no test: formatting, lints.
     pub fn of_check(holds: bool) -> Self {
-        Self {
-            passed: usize::from(holds),
-            failed: usize::from(!holds),
-            skipped: 0,
-        }
+        Self { passed: usize::from(holds), failed: usize::from(!holds), skipped: 0 }
     }
 
     /// The same, knowing that `count` of the tests that passed only said that they could not run.
     pub fn with_skips(self, count: usize) -> Self {
-        Self {
-            passed: self.passed.saturating_sub(count),
-            skipped: self.skipped + count,
-            ..self
-        }
+        Self { passed: self.passed.saturating_sub(count), skipped: self.skipped + count, ..self }
     }
 }
 
@@ -43,11 +35,7 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -65,10 +53,7 @@ pub enum Line<'a> {
 impl<'a> Line<'a> {
     /// Reads a line without its line break.
     pub fn parse(line: &'a str) -> Self {
-        summary(line)
-            .map(Self::Summary)
-            .or_else(|| ignored(line))
-            .unwrap_or(Self::Other)
+        summary(line).map(Self::Summary).or_else(|| ignored(line)).unwrap_or(Self::Other)
     }
 }
 
@@ -90,10 +75,7 @@ fn summary(line: &str) -> Option<Tally> {
 /// `test name ... ignored` or `test name ... ignored, reason`
 fn ignored(line: &str) -> Option<Line<'_>> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
-    Some(Line::Ignored(
-        name,
-        verdict.strip_prefix(", ").unwrap_or("ignored"),
-    ))
+    Some(Line::Ignored(name, verdict.strip_prefix(", ").unwrap_or("ignored")))
 }
 
 #[cfg(test)]
@@ -103,24 +85,14 @@ mod tests {
     #[test]
     fn summaries_are_counted_whatever_their_verdict() {
         let line = "test result: FAILED. 12 passed; 3 failed; 2 ignored; 0 measured; 7 filtered out; finished in 1.20s";
-        assert_eq!(
-            Line::parse(line),
-            Line::Summary(Tally {
-                passed: 12,
-                failed: 3,
-                skipped: 2
-            })
-        );
+        assert_eq!(Line::parse(line), Line::Summary(Tally { passed: 12, failed: 3, skipped: 2 }));
         let line = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         assert_eq!(Line::parse(line), Line::Summary(Tally::default()));
     }
 
     #[test]
     fn ignored_tests_are_named_with_their_reason() {
-        assert_eq!(
-            Line::parse("test a::b ... ignored, needs a day"),
-            Line::Ignored("a::b", "needs a day")
-        );
+        assert_eq!(Line::parse("test a::b ... ignored, needs a day"), Line::Ignored("a::b", "needs a day"));
         assert_eq!(
             Line::parse("test src/lib.rs - (line 3) ... ignored"),
             Line::Ignored("src/lib.rs - (line 3)", "ignored")
@@ -129,29 +101,16 @@ mod tests {
 
     #[test]
     fn other_lines_add_nothing() {
-        for line in [
-            "",
-            "running 3 tests",
-            "test a::b ... ok",
-            "test a::b ... FAILED",
-            "test result: who knows",
-        ] {
+        for line in ["", "running 3 tests", "test a::b ... ok", "test a::b ... FAILED", "test result: who knows"] {
             assert_eq!(Line::parse(line), Line::Other, "{line}");
         }
     }
 
     #[test]
     fn a_test_that_skipped_itself_did_not_pass() {
-        let mut total = Tally {
-            passed: 10,
-            failed: 1,
-            skipped: 1,
-        };
+        let mut total = Tally { passed: 10, failed: 1, skipped: 1 };
         total += Tally::of_check(true);
         total += Tally::of_check(false);
-        assert_eq!(
-            total.with_skips(4).to_string(),
-            "7 passed, 2 failed, 5 skipped"
-        );
+        assert_eq!(total.with_skips(4).to_string(), "7 passed, 2 failed, 5 skipped");
     }
 }

@@ -33,10 +33,7 @@ const QUICK: &[Stage] = &[
     // clippy comes with the host's toolchain, which has no `core` for BPF. The program is read as if it were for the
     // host, where it needs an unstable feature and must not unwind.
     Stage {
-        variables: &[
-            ("RUSTC_BOOTSTRAP", "1"),
-            ("CARGO_PROFILE_DEV_PANIC", "abort"),
-        ],
+        variables: &[("RUSTC_BOOTSTRAP", "1"), ("CARGO_PROFILE_DEV_PANIC", "abort")],
         folder: Some("lints"),
         ..Stage::new("clippy --package lb-ebpf -- -D warnings")
     },
@@ -48,19 +45,12 @@ const KERNEL: &[Stage] = &[
     // The tests start `lb`, which cargo does not know and so would leave as old as it is.
     Stage::new("build --package lb-userspace --package tests"),
     // Each test has a lab of its own with several processes: more at a time starve each other.
-    Stage {
-        variables: &[("RUST_TEST_THREADS", "2")],
-        ..Stage::new("test --no-fail-fast --package tests")
-    },
+    Stage { variables: &[("RUST_TEST_THREADS", "2")], ..Stage::new("test --no-fail-fast --package tests") },
 ];
 
 impl Stage {
     const fn new(call: &'static str) -> Self {
-        Self {
-            call,
-            variables: &[],
-            folder: None,
-        }
+        Self { call, variables: &[], folder: None }
     }
 
     /// Whether it reports tests; else it holds or does not, as a whole.
@@ -86,17 +76,14 @@ pub fn run(quick: bool) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     match setup::run(false) {
         Ok(Outcome::Ready) => {}
-        Ok(Outcome::Lacking | Outcome::Refused) => {
-            report.skip("setup: something is missing, see above")
-        }
+        Ok(Outcome::Lacking | Outcome::Refused) => report.skip("setup: something is missing, see above"),
         Err(error) => {
             eprintln!("error: {error:#}");
             report.fail("setup");
         }
     }
     let workspace = Workspace::find()?;
-    let skips = tempfile::NamedTempFile::with_prefix("lb-skips-")
-        .context("cannot make a file for skipped tests")?;
+    let skips = tempfile::NamedTempFile::with_prefix("lb-skips-").context("cannot make a file for skipped tests")?;
     for stage in QUICK.iter().chain(if quick { &[] } else { KERNEL }) {
         let mut command = stage.command(&workspace);
         command.env("LB_SKIPS", skips.path());
@@ -121,12 +108,7 @@ struct Report {
 
 impl Report {
     /// Runs a stage, passing on what it says.
-    fn add(
-        &mut self,
-        stage: &Stage,
-        command: &mut Command,
-        show: &mut impl Write,
-    ) -> anyhow::Result<()> {
+    fn add(&mut self, stage: &Stage, command: &mut Command, show: &mut impl Write) -> anyhow::Result<()> {
         let name = format!("cargo {}", stage.call);
         eprintln!("\n== {name}");
         let mut child = command
@@ -138,10 +120,7 @@ impl Report {
         if let Some(output) = child.stdout.take() {
             tests = self.read(BufReader::new(output), show)?;
         }
-        let succeeded = child
-            .wait()
-            .with_context(|| format!("cannot wait for {name}"))?
-            .success();
+        let succeeded = child.wait().with_context(|| format!("cannot wait for {name}"))?.success();
         self.total += tests;
         self.tests += tests;
         // A stage can fail without a failed test: it was not built, or a test binary crashed.
@@ -202,11 +181,7 @@ impl Report {
 
     fn answer(&self) -> ExitCode {
         let ran = self.tests.passed > 0;
-        if self.total.failed == 0 && self.failed.is_empty() && ran {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(1)
-        }
+        if self.total.failed == 0 && self.failed.is_empty() && ran { ExitCode::SUCCESS } else { ExitCode::from(1) }
     }
 }
 
@@ -214,8 +189,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    const THREE_PASS: &str =
-        "echo 'test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out'";
+    const THREE_PASS: &str = "echo 'test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out'";
 
     #[test]
     fn a_check_counts_as_one() {
@@ -271,9 +245,7 @@ mod tests {
         let mut report = Report::default();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        report
-            .add(&Stage::new(call), &mut command, &mut io::sink())
-            .unwrap();
+        report.add(&Stage::new(call), &mut command, &mut io::sink()).unwrap();
         report
     }
 }

@@ -28,24 +28,13 @@ impl Workspace {
             .output()
             .context("cannot run cargo metadata")?;
         if !output.status.success() {
-            bail!(
-                "cargo metadata failed: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        let answer: Value = serde_json::from_slice(&output.stdout)
-            .context("cannot read what cargo metadata says")?;
+        let answer: Value = serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata says")?;
         let folder = |name: &str| {
-            answer
-                .get(name)
-                .and_then(Value::as_str)
-                .map(PathBuf::from)
-                .with_context(|| format!("cargo has no {name}"))
+            answer.get(name).and_then(Value::as_str).map(PathBuf::from).with_context(|| format!("cargo has no {name}"))
         };
-        Ok(Self {
-            root: folder("workspace_root")?,
-            target: folder("target_directory")?,
-        })
+        Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")? })
     }
 
     /// The file of a binary that was built for development.

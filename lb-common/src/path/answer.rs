@@ -12,9 +12,8 @@ use crate::{
     verdict::{Verdict, Why},
     wire::{
         dns::{
-            A, AUTHORITATIVE, CHECKING_DISABLED, DNSSEC_OK, DnsFrame4, DnsFrame6, DnsHeader,
-            EDNS_VERSION, NOT_PLAIN, OPT, Opt, PAYLOAD_SIZE, PLAIN_SIZE, QuestionTail,
-            RECURSION_DESIRED, RESPONSE, RecordA, RecordAaaa,
+            A, AUTHORITATIVE, CHECKING_DISABLED, DNSSEC_OK, DnsFrame4, DnsFrame6, DnsHeader, EDNS_VERSION, NOT_PLAIN,
+            OPT, Opt, PAYLOAD_SIZE, PLAIN_SIZE, QuestionTail, RECURSION_DESIRED, RESPONSE, RecordA, RecordAaaa,
         },
         ethernet::{Addresses, Ethernet},
         ipv4::{self, Ipv4},
@@ -122,9 +121,7 @@ message!(DnsFrame6, Ipv6, |ip, length| {
     ip.destination.set(destination);
     let [a, b] = source;
     let [c, d] = destination;
-    [a, b, c, d]
-        .iter()
-        .fold(0, |sum, word| checksum::add(sum, *word))
+    [a, b, c, d].iter().fold(0, |sum, word| checksum::add(sum, *word))
 });
 
 /// What the client said by EDNS.
@@ -161,9 +158,7 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
         return Err(Why::DnsNotPlain);
     }
 
-    frame
-        .load(M::QUESTION, &mut scratch.name)
-        .ok_or(Why::DnsNotPlain)?;
+    frame.load(M::QUESTION, &mut scratch.name).ok_or(Why::DnsNotPlain)?;
     let length = read_name(&settings.keys, scratch).ok_or(Why::DnsNotPlain)?;
     let question_end = M::QUESTION + length + QuestionTail::LEN;
     let tail: &QuestionTail = frame.view(M::QUESTION + length).ok_or(Why::DnsNotPlain)?;
@@ -171,10 +166,7 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     let tail_sum = u64::from(tail.kind.get().to_be()) + u64::from(tail.class.get().to_be());
     let edns = edns(frame, question_end, end, additionals)?;
 
-    let key = AnswerKey {
-        name: scratch.hash,
-        kind,
-    };
+    let key = AnswerKey { name: scratch.hash, kind };
     let (place, answer) = tables.answer(&key).ok_or(Why::DnsMiss)?;
     if answer.kind != kind || !same_name(scratch, answer, length) {
         return Err(Why::DnsMiss);
@@ -183,11 +175,7 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     if left == 0 {
         return Err(Why::DnsSpent);
     }
-    let ttl = if left < u64::from(answer.ttl_seconds) {
-        left as u32
-    } else {
-        answer.ttl_seconds
-    };
+    let ttl = if left < u64::from(answer.ttl_seconds) { left as u32 } else { answer.ttl_seconds };
 
     let count = answer.count as usize;
     if count == 0 || count > MAX_RECORDS {
@@ -204,18 +192,9 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
 
     // From here on nothing fails but by a contradiction between a length and its frame.
     let turn = tables.turn(place) as usize % count;
-    let records = Records {
-        answer,
-        ttl,
-        turn,
-        count,
-    };
-    if is_a {
-        records.write_a(frame, question_end)
-    } else {
-        records.write_aaaa(frame, question_end)
-    }
-    .ok_or(Why::Inconsistent)?;
+    let records = Records { answer, ttl, turn, count };
+    if is_a { records.write_a(frame, question_end) } else { records.write_aaaa(frame, question_end) }
+        .ok_or(Why::Inconsistent)?;
     // What follows the name starts at an odd offset if the name's length is odd: its bytes change places in the sum.
     let mut sum = tail_sum + answer.sum + u64::from(checksum::fold(ttl_sum(ttl))) * count as u64;
     if let Some(flags) = edns.reply {
@@ -226,20 +205,14 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
             extended: flags.into(),
             options_length: 0.into(),
         };
-        *frame
-            .view_mut::<Opt>(reply_end - Opt::LEN)
-            .ok_or(Why::Inconsistent)? = opt;
+        *frame.view_mut::<Opt>(reply_end - Opt::LEN).ok_or(Why::Inconsistent)? = opt;
         sum += u64::from(OPT.to_be().swap_bytes())
             + u64::from(PAYLOAD_SIZE.to_be().swap_bytes())
             + u64::from(((flags >> 16) as u16).to_be().swap_bytes())
             + u64::from((flags as u16).to_be().swap_bytes());
     }
     let sum = checksum::fold(sum);
-    let sum = u64::from(if length % 2 == 1 {
-        sum.swap_bytes()
-    } else {
-        sum
-    }) + scratch.sum;
+    let sum = u64::from(if length % 2 == 1 { sum.swap_bytes() } else { sum }) + scratch.sum;
 
     let reply: &mut M = frame.head_mut().ok_or(Why::Inconsistent)?;
     let udp_length = (reply_end - Ethernet::LEN - M::NETWORK) as u16;
@@ -257,10 +230,7 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
         + u64::from((count as u16).to_be())
         + u64::from(additionals.to_be());
     let udp = reply.udp_mut();
-    udp.ports = Ports {
-        source: flow.to.port_bytes(),
-        destination: flow.from.port_bytes(),
-    };
+    udp.ports = Ports { source: flow.to.port_bytes(), destination: flow.from.port_bytes() };
     udp.length.set(udp_length);
     let pseudo = addresses
         + u64::from(u16::from(UDP).to_be())
@@ -273,21 +243,9 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
 
 /// Reads what follows the question: nothing, or one OPT record and no more.
 #[inline(always)]
-fn edns<F: Frame>(
-    frame: &F,
-    question_end: usize,
-    end: usize,
-    additionals: u16,
-) -> Result<Edns, Why> {
+fn edns<F: Frame>(frame: &F, question_end: usize, end: usize, additionals: u16) -> Result<Edns, Why> {
     if additionals == 0 {
-        return if question_end == end {
-            Ok(Edns {
-                limit: PLAIN_SIZE,
-                reply: None,
-            })
-        } else {
-            Err(Why::DnsNotPlain)
-        };
+        return if question_end == end { Ok(Edns { limit: PLAIN_SIZE, reply: None }) } else { Err(Why::DnsNotPlain) };
     }
     let opt: &Opt = frame.view(question_end).ok_or(Why::DnsNotPlain)?;
     let extended = opt.extended.get();
@@ -299,15 +257,8 @@ fn edns<F: Frame>(
         return Err(Why::DnsNotPlain);
     }
     // A size below 512 counts as 512 (RFC 6891 section 6.2.3).
-    let limit = usize::from(
-        opt.payload_size
-            .get()
-            .clamp(PLAIN_SIZE as u16, PAYLOAD_SIZE),
-    );
-    Ok(Edns {
-        limit,
-        reply: Some(extended & DNSSEC_OK),
-    })
+    let limit = usize::from(opt.payload_size.get().clamp(PLAIN_SIZE as u16, PAYLOAD_SIZE));
+    Ok(Edns { limit, reply: Some(extended & DNSSEC_OK) })
 }
 
 /// Folds the name in `scratch.name` to lower case, fills its last word up with zeros, and notes its hash and sum. Returns its
@@ -336,21 +287,12 @@ fn read_name(keys: &Keys, scratch: &mut Scratch) -> Option<usize> {
     // Each way out of the loop has another length, and the verifier would follow all that comes after for each. A value read
     // back from memory that it does not track is just unknown.
     let length = core::hint::black_box(scratch).length as usize;
-    if length > NAME_WORDS * 8 - 1 {
-        None
-    } else {
-        Some(length)
-    }
+    if length > NAME_WORDS * 8 - 1 { None } else { Some(length) }
 }
 
 /// Hash of a name: what finds its answers. `name` is on the wire's form, filled up with zeros, in lower case or not.
 pub fn name_hash(keys: &Keys, name: &[u64; NAME_WORDS]) -> Option<u64> {
-    let mut scratch = Scratch {
-        name: *name,
-        length: 0,
-        hash: 0,
-        sum: 0,
-    };
+    let mut scratch = Scratch { name: *name, length: 0, hash: 0, sum: 0 };
     read_name(keys, &mut scratch).map(|_| scratch.hash)
 }
 
@@ -381,11 +323,7 @@ impl Records<'_> {
     #[inline(always)]
     fn at(&self, index: usize) -> Option<[u64; 4]> {
         let wrapped = self.turn + index;
-        let place = if wrapped >= self.count {
-            wrapped - self.count
-        } else {
-            wrapped
-        };
+        let place = if wrapped >= self.count { wrapped - self.count } else { wrapped };
         // Never more than the count, which is at most 16; the mask is for the verifier.
         let [first, second, third, last] = *self.answer.records.get(place & (MAX_RECORDS - 1))?;
         let ttl = u64::from(self.ttl.to_be());
@@ -399,10 +337,8 @@ impl Records<'_> {
                 break;
             }
             let [first, second, ..] = self.at(index)?;
-            *frame.view_mut(start + index * RecordA::LEN)? = RecordA {
-                first: Le64::new(first),
-                second: Le64::new(second),
-            };
+            *frame.view_mut(start + index * RecordA::LEN)? =
+                RecordA { first: Le64::new(first), second: Le64::new(second) };
         }
         Some(())
     }

@@ -79,32 +79,17 @@ pub fn come_back<F: Frame, T: Tables>(
     };
     rewrite(frame, flow, &change)?;
     match route {
-        Route::Via {
-            interface,
-            ethernet,
-        } => leave(frame, ethernet, interface, Why::Returned),
+        Route::Via { interface, ethernet } => leave(frame, ethernet, interface, Why::Returned),
         _ => Ok(Verdict::Pass(Why::ReturnedByStack)),
     }
 }
 
 /// Puts the next hop's addresses on a frame.
 #[inline(always)]
-fn leave<F: Frame>(
-    frame: &mut F,
-    ethernet: [u64; 2],
-    interface: u32,
-    why: Why,
-) -> Result<Verdict, Why> {
+fn leave<F: Frame>(frame: &mut F, ethernet: [u64; 2], interface: u32, why: Why) -> Result<Verdict, Why> {
     let same = frame.interface() == interface;
-    frame
-        .head_mut::<Addresses>()
-        .ok_or(Why::Truncated)?
-        .set(ethernet);
-    Ok(if same {
-        Verdict::Transmit(why)
-    } else {
-        Verdict::Redirect(why, interface)
-    })
+    frame.head_mut::<Addresses>().ok_or(Why::Truncated)?.set(ethernet);
+    Ok(if same { Verdict::Transmit(why) } else { Verdict::Redirect(why, interface) })
 }
 
 /// What rewriting one end of a packet takes.
@@ -154,10 +139,8 @@ impl Change<'_> {
         ip.time_to_live -= self.hops;
         // The hop count is the first byte of its 16-bit word, which in memory order is the low one.
         let hops = checksum::difference(u64::from(self.hops), 0);
-        ip.checksum = checksum::update(
-            ip.checksum,
-            checksum::fold(u64::from(hops) + u64::from(self.address_difference)),
-        );
+        ip.checksum =
+            checksum::update(ip.checksum, checksum::fold(u64::from(hops) + u64::from(self.address_difference)));
         let [address, _] = self.to.address;
         match self.end {
             End::Source => ip.source.set(address as u32),

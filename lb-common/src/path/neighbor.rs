@@ -9,8 +9,7 @@ use crate::{
         arp::{ArpFrame, REPLY, REQUEST},
         ethernet::{Ethernet, IPV4},
         icmpv6::{
-            ADVERTISEMENT, HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation, OVERRIDE,
-            SOLICITATION, SOLICITED,
+            ADVERTISEMENT, HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation, OVERRIDE, SOLICITATION, SOLICITED,
         },
         ipv6::Ipv6,
         transport::ICMPV6,
@@ -23,12 +22,7 @@ use core::net::{IpAddr, Ipv6Addr};
 pub fn answer_arp<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Verdict, Why> {
     let interface = frame.interface();
     let arp: &mut ArpFrame = frame.head_mut().ok_or(Why::Truncated)?;
-    if (
-        arp.hardware.get(),
-        arp.protocol.get(),
-        arp.hardware_length,
-        arp.protocol_length,
-    ) != (1, IPV4, 6, 4)
+    if (arp.hardware.get(), arp.protocol.get(), arp.hardware_length, arp.protocol_length) != (1, IPV4, 6, 4)
         || arp.operation.get() != REQUEST
     {
         return Err(Why::ArpNotOurs);
@@ -64,8 +58,7 @@ pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Re
         return Err(Why::OtherProtocol);
     }
     let target = asked.target.get();
-    let complete = usize::from(asked.ip.payload_length.get())
-        >= NeighborSolicitation::LEN - Ethernet::LEN - Ipv6::LEN;
+    let complete = usize::from(asked.ip.payload_length.get()) >= NeighborSolicitation::LEN - Ethernet::LEN - Ipv6::LEN;
     // What a router let through or what ends before its target is not valid (RFC 4861 section 7.1.1).
     if asked.ip.hop_limit != HOP_LIMIT || !complete || !tables.claims(&target) {
         return Err(Why::NeighborNotOurs);
@@ -75,34 +68,17 @@ pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Re
     let nobody = asker == [0, 0];
 
     // A solicitation mostly has an option with the asker's MAC address, where ours then goes.
-    frame
-        .resize(NeighborAdvertisement::LEN, NeighborSolicitation::LEN)
-        .ok_or(Why::NoRoom)?;
+    frame.resize(NeighborAdvertisement::LEN, NeighborSolicitation::LEN).ok_or(Why::NoRoom)?;
     let reply: &mut NeighborAdvertisement = frame.head_mut().ok_or(Why::Truncated)?;
     let message = &mut reply.message;
-    message.ethernet.destination = if nobody {
-        ALL_NODES_MAC
-    } else {
-        message.ethernet.source
-    };
+    message.ethernet.destination = if nobody { ALL_NODES_MAC } else { message.ethernet.source };
     message.ethernet.source = mac;
-    message
-        .ip
-        .payload_length
-        .set((NeighborAdvertisement::LEN - 14 - Ipv6::LEN) as u16);
-    let receiver = if nobody {
-        address_words(IpAddr::V6(ALL_NODES))
-    } else {
-        asker
-    };
+    message.ip.payload_length.set((NeighborAdvertisement::LEN - 14 - Ipv6::LEN) as u16);
+    let receiver = if nobody { address_words(IpAddr::V6(ALL_NODES)) } else { asker };
     message.ip.destination.set(receiver);
     message.ip.source.set(target);
     message.kind = ADVERTISEMENT;
-    let flags = if nobody {
-        OVERRIDE
-    } else {
-        SOLICITED | OVERRIDE
-    };
+    let flags = if nobody { OVERRIDE } else { SOLICITED | OVERRIDE };
     message.flags.set(flags);
     reply.option = 2;
     reply.option_length = 1;
@@ -113,21 +89,11 @@ pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Re
         target,
         target, // as the source and in the message
         receiver,
-        [
-            u64::from(message.ip.payload_length.get().to_be())
-                + u64::from(u16::from(ICMPV6).to_be()),
-            0,
-        ],
-        [
-            u64::from(u16::from_ne_bytes([ADVERTISEMENT, 0])),
-            u64::from(flags.to_be()),
-        ],
+        [u64::from(message.ip.payload_length.get().to_be()) + u64::from(u16::from(ICMPV6).to_be()), 0],
+        [u64::from(u16::from_ne_bytes([ADVERTISEMENT, 0])), u64::from(flags.to_be())],
         [u64::from_ne_bytes([2, 1, a, b, c, d, e, f]), 0],
     ];
-    let sum = words
-        .iter()
-        .flatten()
-        .fold(0, |sum, word| checksum::add(sum, *word));
+    let sum = words.iter().flatten().fold(0, |sum, word| checksum::add(sum, *word));
     message.checksum = checksum::finish(sum);
     Ok(Verdict::Transmit(Why::NeighborAnswered))
 }

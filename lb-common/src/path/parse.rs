@@ -70,14 +70,8 @@ fn parse4<F: Frame>(frame: &F) -> Result<Packet, Why> {
     }
     let tail = |port| Endpoint::tail(port, ip.protocol, FAMILY_4);
     Ok(Packet::Flow(Flow {
-        from: Endpoint {
-            address: [u64::from(ip.source.get()), 0],
-            tail: tail(ports.source),
-        },
-        to: Endpoint {
-            address: [u64::from(ip.destination.get()), 0],
-            tail: tail(ports.destination),
-        },
+        from: Endpoint { address: [u64::from(ip.source.get()), 0], tail: tail(ports.source) },
+        to: Endpoint { address: [u64::from(ip.destination.get()), 0], tail: tail(ports.destination) },
         length,
         family: FAMILY_4,
         protocol: ip.protocol,
@@ -98,20 +92,13 @@ fn parse6<F: Frame>(frame: &F) -> Result<Packet, Why> {
     }
     // An IPv6 packet without a jumbogram option is never longer than this sum fits (RFC 2675 is not for us).
     let length = usize::from(ip.payload_length.get()) + Ipv6::LEN;
-    if frame.len() < Ethernet::LEN + length || length < Ipv6::LEN + transport_length(ip.next_header)
-    {
+    if frame.len() < Ethernet::LEN + length || length < Ipv6::LEN + transport_length(ip.next_header) {
         return Err(Why::Truncated);
     }
     let tail = |port| Endpoint::tail(port, ip.next_header, FAMILY_6);
     Ok(Packet::Flow(Flow {
-        from: Endpoint {
-            address: ip.source.get(),
-            tail: tail(ports.source),
-        },
-        to: Endpoint {
-            address: ip.destination.get(),
-            tail: tail(ports.destination),
-        },
+        from: Endpoint { address: ip.source.get(), tail: tail(ports.source) },
+        to: Endpoint { address: ip.destination.get(), tail: tail(ports.destination) },
         length: length as u16,
         family: FAMILY_6,
         protocol: ip.next_header,

@@ -20,9 +20,7 @@ pub fn slot<'t, T: Tables>(
         return Err(Why::NoBackend);
     }
     let index = hash::slot(hash::flow(&settings.keys, words(flow)), region.slots);
-    tables
-        .slot(region.first.wrapping_add(index))
-        .ok_or(Why::Inconsistent)
+    tables.slot(region.first.wrapping_add(index)).ok_or(Why::Inconsistent)
 }
 
 /// What a flow is told by: client address and both ports. The service's address is left out, since each service has a table
@@ -30,9 +28,5 @@ pub fn slot<'t, T: Tables>(
 #[inline(always)]
 fn words(flow: &Flow) -> [u64; 3] {
     let [first, second] = flow.from.address;
-    [
-        first,
-        second,
-        flow.from.tail << 32 | flow.to.tail & 0xffff_ffff,
-    ]
+    [first, second, flow.from.tail << 32 | flow.to.tail & 0xffff_ffff]
 }

@@ -51,10 +51,7 @@ impl Addresses {
 pub const fn addresses(destination: [u8; 6], source: [u8; 6]) -> [u64; 2] {
     let [a, b, c, d, e, f] = destination;
     let [g, h, i, j, k, l] = source;
-    [
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-        u32::from_le_bytes([i, j, k, l]) as u64,
-    ]
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]) as u64]
 }
 
 /// EtherType of IPv4.

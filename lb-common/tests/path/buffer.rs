@@ -7,9 +7,7 @@ use lb_common::{
     wire::ethernet::{Addresses, Ethernet},
 };
 
-const BYTES: [u8; 20] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
-];
+const BYTES: [u8; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
 
 fn buffer(head: usize, tail: usize) -> Buffer {
     Buffer::new(&BYTES, WAN, head, tail)
@@ -19,10 +17,7 @@ fn buffer(head: usize, tail: usize) -> Buffer {
 fn a_frame_starts_as_it_came() {
     for (head, tail) in [(0, 0), (7, 0), (0, 7), (192, 320)] {
         let frame = buffer(head, tail);
-        assert_eq!(
-            (frame.bytes(), frame.len(), frame.interface()),
-            (&BYTES[..], 20, WAN)
-        );
+        assert_eq!((frame.bytes(), frame.len(), frame.interface()), (&BYTES[..], 20, WAN));
         assert!(!frame.is_empty());
     }
     assert!(Buffer::new(&[], WAN, 8, 8).is_empty());
@@ -46,19 +41,9 @@ fn a_frame_grows_at_its_head_where_the_tail_has_no_room() {
 
 #[test]
 fn a_frame_without_room_stays_as_it_was() {
-    for (head, tail, len) in [
-        (0, 0, 21),
-        (11, 11, 32),
-        (0, 11, 32),
-        (11, 0, 32),
-        (192, 320, 2_000),
-    ] {
+    for (head, tail, len) in [(0, 0, 21), (11, 11, 32), (0, 11, 32), (11, 0, 32), (192, 320, 2_000)] {
         let mut frame = buffer(head, tail);
-        assert_eq!(
-            frame.resize(len, 20),
-            None,
-            "{head} and {tail} bytes hold no {len}"
-        );
+        assert_eq!(frame.resize(len, 20), None, "{head} and {tail} bytes hold no {len}");
         assert_eq!(frame.bytes(), BYTES);
     }
 }
@@ -86,10 +71,7 @@ fn a_frame_shrinks_from_behind() {
 fn a_header_is_seen_only_whole() {
     let frame = buffer(5, 50);
     assert_eq!(frame.head::<Ethernet>(), frame.view(0));
-    assert_eq!(
-        frame.view::<[u8; 14]>(6),
-        Some(&[6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19])
-    );
+    assert_eq!(frame.view::<[u8; 14]>(6), Some(&[6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]));
     for offset in [7, 20, 21, usize::MAX] {
         assert_eq!(frame.view::<Ethernet>(offset), None, "at {offset}");
     }
@@ -116,10 +98,7 @@ fn words_are_loaded_as_far_as_the_frame_reaches() {
     frame.load(2, &mut words).unwrap();
     assert_eq!(
         words,
-        [
-            u64::from_le_bytes([2, 3, 4, 5, 6, 7, 8, 9]),
-            u64::from_le_bytes([10, 11, 12, 13, 14, 15, 16, 17])
-        ]
+        [u64::from_le_bytes([2, 3, 4, 5, 6, 7, 8, 9]), u64::from_le_bytes([10, 11, 12, 13, 14, 15, 16, 17])]
     );
 
     let mut words = [u64::MAX; 2];
@@ -127,10 +106,6 @@ fn words_are_loaded_as_far_as_the_frame_reaches() {
     assert_eq!(words[0].to_le_bytes()[..3], [17, 18, 19]);
 
     for offset in [20, 21, usize::MAX] {
-        assert_eq!(
-            frame.load(offset, &mut words),
-            None,
-            "there is nothing at {offset}"
-        );
+        assert_eq!(frame.load(offset, &mut words), None, "there is nothing at {offset}");
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::support::cases;
 use etherparse::checksum::Sum16BitWords;
-use lb_common::checksum::{
-    add, difference, finish, finish_udp, fold, opposite, update, update_udp,
-};
+use lb_common::checksum::{add, difference, finish, finish_udp, fold, opposite, update, update_udp};
 use proptest::prelude::*;
 
 /// The sum of bytes as the path carries it: by words of eight, in the order of memory.
@@ -18,10 +16,7 @@ fn sum(bytes: &[u8]) -> u64 {
 
 /// The checksum field by etherparse, which sums in the order of memory as well.
 fn recomputed(bytes: &[u8]) -> [u8; 2] {
-    Sum16BitWords::new()
-        .add_slice(bytes)
-        .ones_complement()
-        .to_ne_bytes()
+    Sum16BitWords::new().add_slice(bytes).ones_complement().to_ne_bytes()
 }
 
 /// Equal in one's complement, where 0 and 0xffff are the same number.
@@ -32,8 +27,7 @@ fn same(a: u16, b: u16) -> bool {
 /// Bytes that favour the words in which carries and the two zeros are met.
 fn bytes(words: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![4 => any::<u16>(), 1 => Just(0), 1 => Just(0xffff), 1 => Just(1), 1 => Just(0xfffe)];
-    prop::collection::vec(word, words)
-        .prop_map(|words| words.into_iter().flat_map(u16::to_be_bytes).collect())
+    prop::collection::vec(word, words).prop_map(|words| words.into_iter().flat_map(u16::to_be_bytes).collect())
 }
 
 #[test]
@@ -55,14 +49,7 @@ fn the_example_of_rfc_1624() {
 #[test]
 fn a_sum_folds_to_zero_only_if_nothing_was_added() {
     assert_eq!(fold(0), 0);
-    for sum in [
-        0xffff,
-        0xffff_0000,
-        0xffff_ffff,
-        0x1_fffe,
-        u64::MAX,
-        u64::MAX - 0xffff,
-    ] {
+    for sum in [0xffff, 0xffff_0000, 0xffff_ffff, 0x1_fffe, u64::MAX, u64::MAX - 0xffff] {
         assert_eq!(fold(sum), 0xffff, "{sum:#x}");
     }
 }
@@ -78,11 +65,7 @@ fn udp_never_writes_a_checksum_of_zero() {
         // The difference that brings the field to zero in one step.
         let to_zero = difference(u64::from(!field), 0xffff);
         assert_eq!(update(field.to_ne_bytes(), to_zero), [0, 0], "{field:#x}");
-        assert_eq!(
-            update_udp(field.to_ne_bytes(), to_zero),
-            [0xff, 0xff],
-            "{field:#x}"
-        );
+        assert_eq!(update_udp(field.to_ne_bytes(), to_zero), [0xff, 0xff], "{field:#x}");
     }
 }
 

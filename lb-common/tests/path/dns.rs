@@ -45,9 +45,7 @@ fn rotated(records: &[IpAddr], by: usize) -> Vec<IpAddr> {
 /// The message of a reply, after etherparse has parsed the frame and its own sums agree.
 fn message(reply: &[u8]) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(reply).unwrap();
-    let Some(TransportSlice::Udp(udp)) = packet.transport else {
-        panic!("not UDP")
-    };
+    let Some(TransportSlice::Udp(udp)) = packet.transport else { panic!("not UDP") };
     let header = udp.to_header();
     let expected = match packet.net.unwrap() {
         NetSlice::Ipv4(ip) => {
@@ -73,11 +71,7 @@ fn each_record_comes_first_once_and_the_order_is_a_rotation() {
             for turn in 0..3 * count {
                 let (verdict, reply) = steered(&frame(&V4, &question).bytes(), &tables);
                 let expected = question.reply(&rotated(&records, turn % count), TTL);
-                assert_eq!(
-                    (verdict, message(&reply)),
-                    (ANSWERED, expected),
-                    "question {turn} of {count} records"
-                );
+                assert_eq!((verdict, message(&reply)), (ANSWERED, expected), "question {turn} of {count} records");
             }
         }
     }
@@ -87,19 +81,12 @@ fn each_record_comes_first_once_and_the_order_is_a_rotation() {
 fn names_take_turns_of_their_own() {
     let names = [Name::of("one.example.com"), Name::of("two.example.com")];
     let records = records(A, 5);
-    let tables = names
-        .iter()
-        .fold(empty().with_dns(V4.dns()), |tables, name| {
-            tables.with_answer(name, &records)
-        });
+    let tables = names.iter().fold(empty().with_dns(V4.dns()), |tables, name| tables.with_answer(name, &records));
     for turn in 0..7 {
         for name in &names {
             let question = Question::plain(name, A);
             let (_, reply) = steered(&frame(&V4, &question).bytes(), &tables);
-            assert_eq!(
-                message(&reply),
-                question.reply(&rotated(&records, turn % 5), TTL)
-            );
+            assert_eq!(message(&reply), question.reply(&rotated(&records, turn % 5), TTL));
         }
     }
 }
@@ -112,22 +99,12 @@ fn a_question_that_gets_no_reply_takes_no_turn() {
     let question = Question::plain(&name, A);
     let asked = frame(&V4, &question).bytes();
     let none = Room { head: 0, tail: 0 };
-    assert_eq!(
-        outcome(&asked, WAN, none, &tables).verdict,
-        Verdict::Pass(Why::NoRoom)
-    );
+    assert_eq!(outcome(&asked, WAN, none, &tables).verdict, Verdict::Pass(Why::NoRoom));
     tables.seconds = u64::MAX;
-    assert_eq!(
-        outcome(&asked, WAN, DRIVER, &tables).verdict,
-        Verdict::Pass(Why::DnsSpent)
-    );
+    assert_eq!(outcome(&asked, WAN, DRIVER, &tables).verdict, Verdict::Pass(Why::DnsSpent));
     tables.seconds = NOW;
     let (_, reply) = steered(&asked, &tables);
-    assert_eq!(
-        message(&reply),
-        question.reply(&records, TTL),
-        "the first record comes first"
-    );
+    assert_eq!(message(&reply), question.reply(&records, TTL), "the first record comes first");
 }
 
 #[test]
@@ -154,11 +131,7 @@ fn a_ttl_is_what_is_left_and_never_more_than_the_answers() {
             (answer.spent_at, answer.ttl_seconds) = (NOW + left, ttl_seconds);
             let question = Question::plain(&name, kind);
             let (verdict, reply) = steered(&frame(&V6, &question).bytes(), &tables);
-            assert_eq!(
-                (verdict, message(&reply)),
-                (ANSWERED, question.reply(&records, expected)),
-                "{left} s left"
-            );
+            assert_eq!((verdict, message(&reply)), (ANSWERED, question.reply(&records, expected)), "{left} s left");
         }
     }
 }
@@ -169,11 +142,7 @@ fn replies_of_every_shape_are_those_built_by_another_hand() {
     let mut large = 0;
     for length in (1..=255).filter(|length| *length != 2) {
         // All counts at the lengths around a word's end, and elsewhere one that changes with the length.
-        let counts = if (16..=33).contains(&length) {
-            1..=MAX_RECORDS
-        } else {
-            length % 16 + 1..=length % 16 + 1
-        };
+        let counts = if (16..=33).contains(&length) { 1..=MAX_RECORDS } else { length % 16 + 1..=length % 16 + 1 };
         let name = Name::of_length(length);
         for count in counts {
             for kind in [A, AAAA] {
@@ -186,17 +155,10 @@ fn replies_of_every_shape_are_those_built_by_another_hand() {
                     let sent = reply_frame(&asked, question.reply(&records, TTL)).bytes();
                     let (verdict, reply) = steered(&asked.bytes(), &tables.clone());
                     if question.edns.is_none() && question.reply(&records, TTL).len() > 512 {
-                        assert_eq!(
-                            (verdict, reply),
-                            (Verdict::Pass(Why::DnsTooLarge), asked.bytes())
-                        );
+                        assert_eq!((verdict, reply), (Verdict::Pass(Why::DnsTooLarge), asked.bytes()));
                         large += 1;
                     } else {
-                        assert_eq!(
-                            (verdict, &reply),
-                            (ANSWERED, &sent),
-                            "{length} bytes, {count} of type {kind}"
-                        );
+                        assert_eq!((verdict, &reply), (ANSWERED, &sent), "{length} bytes, {count} of type {kind}");
                         assert_eq!(sound(&reply), Some(true));
                     }
                 }
@@ -210,24 +172,12 @@ fn replies_of_every_shape_are_those_built_by_another_hand() {
 fn a_reply_without_edns_has_at_most_512_bytes() {
     for side in SIDES {
         let records = records(A, 16);
-        for (length, size, fits) in [
-            (239, 511, true),
-            (240, 512, true),
-            (241, 513, false),
-            (255, 527, false),
-        ] {
+        for (length, size, fits) in [(239, 511, true), (240, 512, true), (241, 513, false), (255, 527, false)] {
             let name = Name::of_length(length);
             let question = Question::plain(&name, A);
             assert_eq!(question.reply(&records, TTL).len(), size);
-            let (verdict, _) = steered(
-                &frame(&side, &question).bytes(),
-                &tables(&side, &name, &records),
-            );
-            let expected = if fits {
-                ANSWERED
-            } else {
-                Verdict::Pass(Why::DnsTooLarge)
-            };
+            let (verdict, _) = steered(&frame(&side, &question).bytes(), &tables(&side, &name, &records));
+            let expected = if fits { ANSWERED } else { Verdict::Pass(Why::DnsTooLarge) };
             assert_eq!(verdict, expected, "{size} bytes");
         }
     }
@@ -259,19 +209,9 @@ fn a_reply_with_edns_has_at_most_the_size_that_the_client_takes() {
             let name = Name::of_length(length);
             let question = Question::plain(&name, AAAA).with_edns(taken);
             assert_eq!(question.reply(&records, TTL).len(), size);
-            let (verdict, _) = steered(
-                &frame(&side, &question).bytes(),
-                &tables(&side, &name, &records),
-            );
-            let expected = if fits {
-                ANSWERED
-            } else {
-                Verdict::Pass(Why::DnsTooLarge)
-            };
-            assert_eq!(
-                verdict, expected,
-                "{size} bytes for a client that takes {taken}"
-            );
+            let (verdict, _) = steered(&frame(&side, &question).bytes(), &tables(&side, &name, &records));
+            let expected = if fits { ANSWERED } else { Verdict::Pass(Why::DnsTooLarge) };
+            assert_eq!(verdict, expected, "{size} bytes for a client that takes {taken}");
         }
     }
 }
@@ -289,33 +229,17 @@ fn padding_behind_the_packet_is_no_part_of_the_question() {
     for side in SIDES {
         for name in ["", "a", "ab", "a.example.com"].map(Name::of) {
             let records = records(A, 2);
-            for question in [
-                Question::plain(&name, A),
-                Question::plain(&name, A).with_edns(512),
-            ] {
+            for question in [Question::plain(&name, A), Question::plain(&name, A).with_edns(512)] {
                 let asked = frame(&side, &question);
                 let sent = reply_frame(&asked, question.reply(&records, TTL)).bytes();
                 let bytes = asked.bytes();
                 // The shortest frame of a wire, and trailers of all sizes, some longer than the reply.
-                for to in [
-                    60,
-                    bytes.len() + 1,
-                    bytes.len() + 4,
-                    bytes.len() + 31,
-                    sent.len(),
-                    sent.len() + 1,
-                    400,
-                ] {
+                for to in [60, bytes.len() + 1, bytes.len() + 4, bytes.len() + 31, sent.len(), sent.len() + 1, 400] {
                     for filler in [0, 0xff] {
                         let mut frame = padded(bytes.clone(), to);
                         frame[bytes.len()..].fill(filler);
                         let (verdict, reply) = steered(&frame, &tables(&side, &name, &records));
-                        assert_eq!(
-                            (verdict, &reply),
-                            (ANSWERED, &sent),
-                            "{} bytes padded to {to}",
-                            bytes.len()
-                        );
+                        assert_eq!((verdict, &reply), (ANSWERED, &sent), "{} bytes padded to {to}", bytes.len());
                     }
                 }
             }
@@ -327,10 +251,7 @@ fn padding_behind_the_packet_is_no_part_of_the_question() {
 fn bytes_behind_the_question_but_inside_the_packet_are_for_the_agent() {
     for side in SIDES {
         let name = Name::of("example.com");
-        for question in [
-            Question::plain(&name, A),
-            Question::plain(&name, A).with_edns(512),
-        ] {
+        for question in [Question::plain(&name, A), Question::plain(&name, A).with_edns(512)] {
             for more in 1..=24 {
                 for filler in [0, 0xff] {
                     let message = [question.bytes(), vec![filler; more]].concat();
@@ -352,11 +273,7 @@ fn a_name_cut_short_is_not_completed_by_an_earlier_question() {
         for end in 12..question.len() {
             let asked = question_frame(side.client(), side.dns(), question[..end].to_vec()).bytes();
             let (verdict, frame) = steered(&asked, &tables(&side, &name, &records(A, 1)));
-            assert_eq!(
-                (verdict, frame),
-                (Verdict::Pass(Why::DnsNotPlain), asked),
-                "cut at {end}"
-            );
+            assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsNotPlain), asked), "cut at {end}");
         }
     }
 }
@@ -367,15 +284,8 @@ fn a_name_of_256_bytes_is_none() {
     let mut labels = longest.0.clone();
     labels.pop();
     labels.extend([1, 0]);
-    for wire in [
-        labels.clone(),
-        [&labels[..], &[0, 0, 0]].concat(),
-        vec![b'x'; 300],
-    ] {
-        let question = Question {
-            name: Name(wire),
-            ..Question::plain(&longest, A)
-        };
+    for wire in [labels.clone(), [&labels[..], &[0, 0, 0]].concat(), vec![b'x'; 300]] {
+        let question = Question { name: Name(wire), ..Question::plain(&longest, A) };
         let asked = frame(&V4, &question).bytes();
         let (verdict, frame) = steered(&asked, &tables(&V4, &longest, &records(A, 1)));
         assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsNotPlain), asked));
@@ -392,11 +302,7 @@ fn a_stored_name_that_differs_in_one_byte_is_not_believed() {
             let mut tables = tables(&V4, &name, &records(A, 1));
             tables.only_answer().name[byte / 8] ^= 1 << (byte % 8 * 8);
             let (verdict, frame) = steered(&asked, &tables);
-            assert_eq!(
-                (verdict, &frame),
-                (Verdict::Pass(Why::DnsMiss), &asked),
-                "byte {byte} of {length}"
-            );
+            assert_eq!((verdict, &frame), (Verdict::Pass(Why::DnsMiss), &asked), "byte {byte} of {length}");
         }
     }
 }
@@ -408,16 +314,10 @@ fn names_with_pointers_are_never_answered() {
     for first in [0x40, 0x80, 0xc0, 0xff] {
         for second in [12, 0] {
             let wire = [&[first, second][..], &name.0].concat();
-            let question = Question {
-                name: Name(wire),
-                ..Question::plain(&name, A)
-            };
+            let question = Question { name: Name(wire), ..Question::plain(&name, A) };
             let asked = frame(&V4, &question).bytes();
             let (verdict, frame) = steered(&asked, &tables(&V4, &name, &records(A, 1)));
-            assert!(
-                matches!(verdict, Verdict::Pass(Why::DnsMiss | Why::DnsNotPlain)),
-                "{verdict:?}"
-            );
+            assert!(matches!(verdict, Verdict::Pass(Why::DnsMiss | Why::DnsNotPlain)), "{verdict:?}");
             assert_eq!(frame, asked);
         }
     }
@@ -431,14 +331,8 @@ fn an_edns_option_of_any_length_is_skipped_and_not_repeated() {
         let mut options = vec![0, 12];
         options.extend((length as u16).to_be_bytes());
         options.extend(vec![0; length]);
-        let edns = Edns {
-            options,
-            ..Edns::of_size(1232)
-        };
-        let question = Question {
-            edns: Some(edns),
-            ..Question::plain(&name, AAAA)
-        };
+        let edns = Edns { options, ..Edns::of_size(1232) };
+        let question = Question { edns: Some(edns), ..Question::plain(&name, AAAA) };
         let asked = frame(&V6, &question);
         let (verdict, reply) = steered(&asked.bytes(), &tables(&V6, &name, &records));
         let sent = reply_frame(&asked, question.reply(&records, TTL)).bytes();
@@ -454,24 +348,10 @@ fn a_reply_has_the_checksum_of_its_id_whatever_it_is() {
     let tables = tables(&V4, &name, &records);
     let mut met = BTreeSet::new();
     // The reply whose sum is 0xffff, found by what its checksum is for an id of zero.
-    let zero = Question {
-        id: 0,
-        ..Question::plain(&name, A)
-    };
+    let zero = Question { id: 0, ..Question::plain(&name, A) };
     let missing = reply_frame(&frame(&V4, &zero), zero.reply(&records, TTL)).checksum();
-    for id in [
-        missing,
-        missing.wrapping_add(1),
-        missing.wrapping_sub(1),
-        0,
-        1,
-        0x8000,
-        0xffff,
-    ] {
-        let question = Question {
-            id,
-            ..Question::plain(&name, A)
-        };
+    for id in [missing, missing.wrapping_add(1), missing.wrapping_sub(1), 0, 1, 0x8000, 0xffff] {
+        let question = Question { id, ..Question::plain(&name, A) };
         let asked = frame(&V4, &question);
         let sent = reply_frame(&asked, question.reply(&records, TTL));
         let (verdict, reply) = steered(&asked.bytes(), &tables);

@@ -76,11 +76,7 @@ proptest! {
 #[test]
 fn an_ipv4_address_is_not_the_ipv6_address_of_the_same_words() {
     let four = Endpoint::new([1, 2, 3, 4].into(), 6, 80);
-    let six = Endpoint::new(
-        [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(),
-        6,
-        80,
-    );
+    let six = Endpoint::new([1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(), 6, 80);
     assert_eq!(four.address, six.address);
     assert_ne!(four, six);
 }

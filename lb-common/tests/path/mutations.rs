@@ -34,61 +34,30 @@ fn crowded() -> HostTables {
         let second = Backend::new(endpoint(second, 17), endpoint(side.service(), 17), NAT);
         let second = second.via(WAN, [2, 2, 2, 2, 2, 2], mac_of(WAN));
         tables = tables
-            .with_service(
-                side.service(),
-                6,
-                &[dsr(&side, 6, WAN), nat(&side, 6, LAN), dsr(&side, 6, LAN)],
-            )
-            .with_service(
-                side.service(),
-                17,
-                &[nat(&side, 17, LAN), second, dsr(&side, 17, LAN)],
-            )
+            .with_service(side.service(), 6, &[dsr(&side, 6, WAN), nat(&side, 6, LAN), dsr(&side, 6, LAN)])
+            .with_service(side.service(), 17, &[nat(&side, 17, LAN), second, dsr(&side, 17, LAN)])
             .with_dns(side.dns())
             .with_claim(side.service)
             .with_claim(side.dns)
             .with_route(side.client, route_via(WAN))
             .with_route(side.host, Route::Stack);
     }
-    tables
-        .with_answer(&name(), &records(A))
-        .with_answer(&name(), &records(28))
-        .with_answer(&Name::of(""), &records(A))
+    tables.with_answer(&name(), &records(A)).with_answer(&name(), &records(28)).with_answer(&Name::of(""), &records(A))
 }
 
 /// What must be true of any frame and what came of it.
 fn judge(tables: &HostTables, frame: &[u8], interface: u32, outcome: &Outcome) {
     let why = outcome.verdict.why();
-    assert_eq!(
-        outcome.counts,
-        BTreeMap::from([(why, 1)]),
-        "one frame leaves in one way"
-    );
+    assert_eq!(outcome.counts, BTreeMap::from([(why, 1)]), "one frame leaves in one way");
     let mut counted = outcome.traffic.iter();
     if let Why::ForwardedDsr | Why::ForwardedNat = why {
         let (id, traffic) = counted.next().unwrap();
-        assert_eq!(
-            *traffic,
-            Traffic {
-                packets: 1,
-                bytes: frame.len() as u64
-            }
-        );
+        assert_eq!(*traffic, Traffic { packets: 1, bytes: frame.len() as u64 });
         let backend = &tables.backends[id];
-        left_for(
-            interface,
-            backend.ethernet,
-            backend.interface,
-            frame,
-            outcome,
-        );
+        left_for(interface, backend.ethernet, backend.interface, frame, outcome);
         if why == Why::ForwardedDsr {
             assert_eq!(backend.flags & NAT, 0);
-            assert_eq!(
-                outcome.frame[12..],
-                frame[12..],
-                "behind the MAC addresses nothing changes"
-            );
+            assert_eq!(outcome.frame[12..], frame[12..], "behind the MAC addresses nothing changes");
         } else {
             rewritten(frame, &outcome.frame, false, &backend.own, 1);
         }
@@ -100,26 +69,17 @@ fn judge(tables: &HostTables, frame: &[u8], interface: u32, outcome: &Outcome) {
         Why::Answered => answered(frame, outcome),
         Why::ArpAnswered => arp_answered(frame, interface, outcome),
         Why::NeighborAnswered => neighbor_answered(frame, interface, outcome),
-        why => assert_eq!(
-            (outcome.verdict, &outcome.frame[..]),
-            (Verdict::Pass(why), frame),
-            "what passes is untouched"
-        ),
+        why => {
+            assert_eq!((outcome.verdict, &outcome.frame[..]), (Verdict::Pass(why), frame), "what passes is untouched")
+        }
     }
 }
 
 /// The frame left by an interface, with these addresses on the link and as long as it was.
 fn left_for(came_by: u32, ethernet: [u64; 2], interface: u32, frame: &[u8], outcome: &Outcome) {
     let why = outcome.verdict.why();
-    let expected = if came_by == interface {
-        Verdict::Transmit(why)
-    } else {
-        Verdict::Redirect(why, interface)
-    };
-    assert_eq!(
-        (outcome.verdict, outcome.frame.len()),
-        (expected, frame.len())
-    );
+    let expected = if came_by == interface { Verdict::Transmit(why) } else { Verdict::Redirect(why, interface) };
+    assert_eq!((outcome.verdict, outcome.frame.len()), (expected, frame.len()));
     let [first, rest] = ethernet;
     let link = [&first.to_le_bytes()[..], &(rest as u32).to_le_bytes()].concat();
     assert_eq!(outcome.frame[..12], link);
@@ -128,17 +88,9 @@ fn left_for(came_by: u32, ethernet: [u64; 2], interface: u32, frame: &[u8], outc
 /// Between a frame and what it was rewritten to, one end, the hops and the checksums differ.
 fn rewritten(frame: &[u8], sent: &[u8], source: bool, to: &Endpoint, hops: u8) {
     let four = frame[12..14] == [0x08, 0x00];
-    let (network, protocol, hop) = if four {
-        (34, frame[23], 22)
-    } else {
-        (54, frame[20], 21)
-    };
+    let (network, protocol, hop) = if four { (34, frame[23], 22) } else { (54, frame[20], 21) };
     let length = if four { 4 } else { 16 };
-    let address = if source {
-        network - 2 * length
-    } else {
-        network - length
-    };
+    let address = if source { network - 2 * length } else { network - length };
     let port = if source { network } else { network + 2 };
     let checksum = network + if protocol == 6 { 16 } else { 6 };
 
@@ -155,27 +107,14 @@ fn rewritten(frame: &[u8], sent: &[u8], source: bool, to: &Endpoint, hops: u8) {
         assert_eq!(sent[checksum..checksum + 2], [0, 0]);
     }
     if four || !absent {
-        assert_eq!(
-            sound(sent),
-            sound(frame),
-            "right stays right and wrong stays wrong"
-        );
+        assert_eq!(sound(sent), sound(frame), "right stays right and wrong stays wrong");
     }
 
     let header_checksum = if four { 24..26 } else { 0..0 };
-    let may_differ: [Range<usize>; 6] = [
-        0..12,
-        hop..hop + 1,
-        header_checksum,
-        address..address + length,
-        port..port + 2,
-        checksum..checksum + 2,
-    ];
+    let may_differ: [Range<usize>; 6] =
+        [0..12, hop..hop + 1, header_checksum, address..address + length, port..port + 2, checksum..checksum + 2];
     for (at, (before, after)) in frame.iter().zip(sent).enumerate() {
-        assert!(
-            before == after || may_differ.iter().any(|range| range.contains(&at)),
-            "byte {at} changed"
-        );
+        assert!(before == after || may_differ.iter().any(|range| range.contains(&at)), "byte {at} changed");
     }
 }
 
@@ -184,21 +123,14 @@ fn returned(tables: &HostTables, frame: &[u8], interface: u32, outcome: &Outcome
     let backend = &tables.backends[&tables.returns[&from]];
     assert_eq!(backend.own, from);
     match tables.routes[&to.address] {
-        Route::Via {
-            interface: by,
-            ethernet,
-        } => {
+        Route::Via { interface: by, ethernet } => {
             assert_eq!(outcome.verdict.why(), Why::Returned);
             left_for(interface, ethernet, by, frame, outcome);
             rewritten(frame, &outcome.frame, true, &backend.service, 1);
         }
         Route::Stack => {
             assert_eq!(outcome.verdict, Verdict::Pass(Why::ReturnedByStack));
-            assert_eq!(
-                outcome.frame[..12],
-                frame[..12],
-                "the kernel puts its own MAC addresses on"
-            );
+            assert_eq!(outcome.frame[..12], frame[..12], "the kernel puts its own MAC addresses on");
             assert_eq!(outcome.frame.len(), frame.len());
             rewritten(frame, &outcome.frame, true, &backend.service, 0);
         }
@@ -210,22 +142,17 @@ fn returned(tables: &HostTables, frame: &[u8], interface: u32, outcome: &Outcome
 fn ends(frame: &[u8]) -> (Endpoint, Endpoint) {
     let (addresses, ports, protocol) = match frame[12..14] {
         [0x08, 0x00] => {
-            let address =
-                |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+            let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
             ([address(26), address(30)], 34, frame[23])
         }
         _ => {
-            let address =
-                |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+            let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
             ([address(22), address(38)], 54, frame[20])
         }
     };
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     let [from, to] = addresses;
-    (
-        Endpoint::new(from, protocol, port(ports)),
-        Endpoint::new(to, protocol, port(ports + 2)),
-    )
+    (Endpoint::new(from, protocol, port(ports)), Endpoint::new(to, protocol, port(ports + 2)))
 }
 
 /// The question as etherparse and a reader of one byte at a time see it has exactly this reply.
@@ -233,18 +160,10 @@ fn answered(frame: &[u8], outcome: &Outcome) {
     assert_eq!(outcome.verdict, Verdict::Transmit(Why::Answered));
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     assert!(!packet.is_ip_payload_fragmented());
-    let Some(TransportSlice::Udp(udp)) = packet.transport else {
-        panic!("not UDP")
-    };
+    let Some(TransportSlice::Udp(udp)) = packet.transport else { panic!("not UDP") };
     let [from, to]: [IpAddr; 2] = match packet.net.unwrap() {
-        NetSlice::Ipv4(ip) => [
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ],
-        NetSlice::Ipv6(ip) => [
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ],
+        NetSlice::Ipv4(ip) => [ip.header().source_addr().into(), ip.header().destination_addr().into()],
+        NetSlice::Ipv6(ip) => [ip.header().source_addr().into(), ip.header().destination_addr().into()],
         NetSlice::Arp(_) => panic!("not IP"),
     };
     let asked = FlowFrame {
@@ -277,10 +196,7 @@ fn arp_answered(frame: &[u8], interface: u32, outcome: &Outcome) {
     expected[22..28].copy_from_slice(&mac);
     expected[28..32].copy_from_slice(&frame[38..42]);
     expected[32..42].copy_from_slice(&frame[22..32]);
-    assert_eq!(
-        (outcome.verdict, &outcome.frame),
-        (Verdict::Transmit(Why::ArpAnswered), &expected)
-    );
+    assert_eq!((outcome.verdict, &outcome.frame), (Verdict::Transmit(Why::ArpAnswered), &expected));
 }
 
 fn neighbor_answered(frame: &[u8], interface: u32, outcome: &Outcome) {
@@ -290,10 +206,7 @@ fn neighbor_answered(frame: &[u8], interface: u32, outcome: &Outcome) {
     let mut expected = asked.advertisement(mac_of(interface)).bytes();
     // Class and flow label stay the asker's; no checksum covers them.
     expected[14..18].copy_from_slice(&frame[14..18]);
-    assert_eq!(
-        (outcome.verdict, &outcome.frame),
-        (Verdict::Transmit(Why::NeighborAnswered), &expected)
-    );
+    assert_eq!((outcome.verdict, &outcome.frame), (Verdict::Transmit(Why::NeighborAnswered), &expected));
     assert_eq!(sound(&outcome.frame), Some(true));
 }
 
@@ -307,10 +220,7 @@ fn judged(tables: &HostTables, frame: &[u8], interface: u32, room: Room) -> Why 
     });
     outcome.traffic.retain(|id, to| {
         let before = traffic.get(id).copied().unwrap_or_default();
-        *to = Traffic {
-            packets: to.packets - before.packets,
-            bytes: to.bytes - before.bytes,
-        };
+        *to = Traffic { packets: to.packets - before.packets, bytes: to.bytes - before.bytes };
         *to != Traffic::default()
     });
     judge(tables, frame, interface, &outcome);
@@ -382,21 +292,8 @@ fn the_laws_hold_for_every_frame_of_the_rows() {
     let mut met = BTreeSet::new();
     for row in rows() {
         for interface in [WAN, LAN] {
-            met.insert(judged(
-                &tables,
-                &row.frame,
-                interface,
-                Room {
-                    head: 256,
-                    tail: 256,
-                },
-            ));
-            met.insert(judged(
-                &tables,
-                &row.frame,
-                interface,
-                Room { head: 0, tail: 0 },
-            ));
+            met.insert(judged(&tables, &row.frame, interface, Room { head: 256, tail: 256 }));
+            met.insert(judged(&tables, &row.frame, interface, Room { head: 0, tail: 0 }));
         }
     }
     let changing = [
@@ -416,25 +313,16 @@ fn the_laws_hold_for_every_frame_of_the_rows() {
 fn the_laws_hold_for_spoilt_frames() {
     let tables = crowded();
     let frames: Vec<Vec<u8>> = rows().into_iter().map(|row| row.frame).collect();
-    let spoilt = (
-        0..frames.len(),
-        prop::collection::vec(mutation(), 1..5),
-        any::<bool>(),
-        interface(),
-        room(),
-    );
-    let judged =
-        |(index, mutations, repaired, interface, room): (usize, Vec<Mutation>, bool, u32, Room)| {
-            let mut frame = frames[index].clone();
-            mutations
-                .iter()
-                .for_each(|mutation| mutation.apply(&mut frame));
-            if repaired {
-                repair(&mut frame);
-            }
-            judged(&tables, &frame, interface, room);
-            Ok(())
-        };
+    let spoilt = (0..frames.len(), prop::collection::vec(mutation(), 1..5), any::<bool>(), interface(), room());
+    let judged = |(index, mutations, repaired, interface, room): (usize, Vec<Mutation>, bool, u32, Room)| {
+        let mut frame = frames[index].clone();
+        mutations.iter().for_each(|mutation| mutation.apply(&mut frame));
+        if repaired {
+            repair(&mut frame);
+        }
+        judged(&tables, &frame, interface, room);
+        Ok(())
+    };
     TestRunner::new(cases(4_000)).run(&spoilt, judged).unwrap();
 }
 
@@ -473,61 +361,18 @@ fn the_laws_hold_for_every_frame_cut_short() {
 #[test]
 fn the_laws_hold_for_arbitrary_bytes() {
     let tables = crowded();
-    let arbitrary = (
-        0_usize..=2_000,
-        any::<u64>(),
-        0_usize..6,
-        interface(),
-        room(),
-    );
+    let arbitrary = (0_usize..=2_000, any::<u64>(), 0_usize..6, interface(), room());
     let judged = |(length, seed, beginning, interface, room): (usize, u64, usize, u32, Room)| {
         let mut numbers = Numbers(seed);
-        let mut frame: Vec<u8> = std::iter::repeat_with(|| numbers.next().to_le_bytes())
-            .flatten()
-            .take(length)
-            .collect();
+        let mut frame: Vec<u8> =
+            std::iter::repeat_with(|| numbers.next().to_le_bytes()).flatten().take(length).collect();
         let beginnings: [&[(usize, u8)]; 6] = [
             &[],
             &[(12, 0x08), (13, 0x00), (14, 0x45), (20, 0x40), (21, 0)],
-            &[
-                (12, 0x08),
-                (13, 0x00),
-                (14, 0x45),
-                (16, 0),
-                (17, 60),
-                (20, 0),
-                (21, 0),
-                (23, 17),
-            ],
-            &[
-                (12, 0x86),
-                (13, 0xdd),
-                (14, 0x60),
-                (18, 0),
-                (19, 40),
-                (20, 17),
-            ],
-            &[
-                (12, 0x86),
-                (13, 0xdd),
-                (14, 0x60),
-                (20, 58),
-                (21, 255),
-                (54, 135),
-                (55, 0),
-            ],
-            &[
-                (12, 0x08),
-                (13, 0x06),
-                (14, 0),
-                (15, 1),
-                (16, 8),
-                (17, 0),
-                (18, 6),
-                (19, 4),
-                (20, 0),
-                (21, 1),
-            ],
+            &[(12, 0x08), (13, 0x00), (14, 0x45), (16, 0), (17, 60), (20, 0), (21, 0), (23, 17)],
+            &[(12, 0x86), (13, 0xdd), (14, 0x60), (18, 0), (19, 40), (20, 17)],
+            &[(12, 0x86), (13, 0xdd), (14, 0x60), (20, 58), (21, 255), (54, 135), (55, 0)],
+            &[(12, 0x08), (13, 0x06), (14, 0), (15, 1), (16, 8), (17, 0), (18, 6), (19, 4), (20, 0), (21, 1)],
         ];
         for (at, byte) in beginnings[beginning] {
             if let Some(place) = frame.get_mut(*at) {
@@ -537,9 +382,7 @@ fn the_laws_hold_for_arbitrary_bytes() {
         judged(&tables, &frame, interface, room);
         Ok(())
     };
-    TestRunner::new(cases(1_000))
-        .run(&arbitrary, judged)
-        .unwrap();
+    TestRunner::new(cases(1_000)).run(&arbitrary, judged).unwrap();
 }
 
 /// What the laws say of checksums rests on this.
@@ -552,11 +395,7 @@ fn a_repaired_frame_is_the_one_that_was_built() {
         }
         let mut frame = row.frame.clone();
         let four = frame[12..14] == [0x08, 0x00];
-        let (network, protocol) = if four {
-            (34, frame[23])
-        } else {
-            (54, frame[20])
-        };
+        let (network, protocol) = if four { (34, frame[23]) } else { (54, frame[20]) };
         let field = network + BTreeMap::from([(6, 16), (17, 6), (58, 2)])[&protocol];
         if four && frame[field..field + 2] == [0, 0] && protocol == 17 {
             continue;
@@ -567,12 +406,7 @@ fn a_repaired_frame_is_the_one_that_was_built() {
             frame[24] ^= 0x55;
         }
         repair(&mut frame);
-        assert_eq!(
-            (sound(&frame), &frame),
-            (Some(true), &row.frame),
-            "{}",
-            row.name
-        );
+        assert_eq!((sound(&frame), &frame), (Some(true), &row.frame), "{}", row.name);
         repaired += 1;
     }
     assert!(repaired > 100, "only {repaired} frames have checksums");

@@ -25,21 +25,11 @@ fn every_byte_is_folded_as_ascii_in_every_lane() {
     for byte in 0..=u8::MAX {
         for lane in 0..8 {
             // The neighbours must neither matter nor be harmed: extremes for carries, and anything.
-            for around in [
-                0,
-                u64::MAX,
-                0x4141_4141_4141_4141,
-                0x7a7a_7a7a_7a7a_7a7a,
-                numbers.next(),
-            ] {
+            for around in [0, u64::MAX, 0x4141_4141_4141_4141, 0x7a7a_7a7a_7a7a_7a7a, numbers.next()] {
                 let mut bytes = around.to_le_bytes();
                 bytes[lane] = byte;
                 let folded = bytes.map(|byte| byte.to_ascii_lowercase());
-                assert_eq!(
-                    lower_case(u64::from_le_bytes(bytes)).to_le_bytes(),
-                    folded,
-                    "{bytes:?}"
-                );
+                assert_eq!(lower_case(u64::from_le_bytes(bytes)).to_le_bytes(), folded, "{bytes:?}");
             }
         }
     }
@@ -55,18 +45,10 @@ fn cut(length: usize, seed: u64) -> Name {
         let mut label = 1 + numbers.next() as usize % longest;
         if left - label - 1 == 1 {
             // One byte is no label: give it to this one, or take one from it.
-            label = if label == longest {
-                label - 1
-            } else {
-                label + 1
-            };
+            label = if label == longest { label - 1 } else { label + 1 };
         }
         // Any byte may stand in a label (RFC 2181 section 11) but zero, which `lb` refuses in its names.
-        labels.push(
-            (0..label)
-                .map(|_| 1 + (numbers.next() % 255) as u8)
-                .collect::<Vec<u8>>(),
-        );
+        labels.push((0..label).map(|_| 1 + (numbers.next() % 255) as u8).collect::<Vec<u8>>());
         left -= label + 1;
     }
     let name = Name::from_labels(labels.iter().map(Vec::as_slice));
@@ -83,11 +65,7 @@ fn names_of_every_length_have_a_hash_that_ignores_case_and_what_follows() {
         let upper = name.0.to_ascii_uppercase();
         for variant in [&upper, &name.in_lower_case().0, &name.in_mixed_case().0] {
             for filler in [0, 1, b'Q', 0xff] {
-                assert_eq!(
-                    name_hash(&KEYS, &words_of_name(variant, filler)),
-                    Some(hash),
-                    "{name:?}"
-                );
+                assert_eq!(name_hash(&KEYS, &words_of_name(variant, filler)), Some(hash), "{name:?}");
             }
         }
         assert!(hashes.insert(hash), "another name has the hash of {name:?}");
@@ -111,30 +89,16 @@ fn a_name_ends_within_255_bytes_or_has_no_hash() {
 fn unrelated_names_have_hashes_of_their_own() {
     let mut hashes = std::collections::BTreeSet::new();
     let names = (0..5_000).flat_map(|index| {
-        ["example.com", "example.org", "internal"]
-            .map(|zone| Name::of(&format!("host-{index}.{zone}")))
+        ["example.com", "example.org", "internal"].map(|zone| Name::of(&format!("host-{index}.{zone}")))
     });
     for name in names {
-        assert!(
-            hashes.insert(hash(&name).unwrap()),
-            "another name has the hash of {name:?}"
-        );
+        assert!(hashes.insert(hash(&name).unwrap()), "another name has the hash of {name:?}");
     }
 }
 
 #[test]
 fn labels_are_part_of_a_name() {
-    let names = [
-        "abc.def",
-        "abcdef",
-        "ab.cdef",
-        "abc.d.ef",
-        "a.b.c.d.e.f",
-        "def.abc",
-        "abc",
-        "",
-    ]
-    .map(Name::of);
+    let names = ["abc.def", "abcdef", "ab.cdef", "abc.d.ef", "a.b.c.d.e.f", "def.abc", "abc", ""].map(Name::of);
     for (index, name) in names.iter().enumerate() {
         for other in &names[index + 1..] {
             assert_ne!(hash(name), hash(other), "{name:?} and {other:?}");
@@ -144,10 +108,7 @@ fn labels_are_part_of_a_name() {
 
 #[test]
 fn a_key_changes_every_hash() {
-    let other = Keys {
-        name: KEYS.name ^ 1,
-        ..KEYS
-    };
+    let other = Keys { name: KEYS.name ^ 1, ..KEYS };
     for length in (1..=LONGEST).filter(|length| *length != 2) {
         let name = words(&Name::of_length(length).0);
         assert_ne!(name_hash(&KEYS, &name), name_hash(&other, &name));

@@ -37,25 +37,12 @@ fn case() -> impl Strategy<Value = Case> {
     (ends, transport, 0_u8.., any::<u16>(), any::<u8>(), payload).prop_map(
         |((four, ends), transport, hops, mark, class, payload)| {
             let [client, service, backend] = ends.map(|(bits, port)| {
-                let address: IpAddr = if four {
-                    Ipv4Addr::from(bits as u32).into()
-                } else {
-                    Ipv6Addr::from(bits).into()
-                };
+                let address: IpAddr =
+                    if four { Ipv4Addr::from(bits as u32).into() } else { Ipv6Addr::from(bits).into() };
                 SocketAddr::new(address, port)
             });
-            let transport = if four || transport == Transport::Tcp {
-                transport
-            } else {
-                Transport::Udp
-            };
-            let asked = FlowFrame {
-                hops,
-                mark,
-                class,
-                payload,
-                ..FlowFrame::asked(client, service, transport)
-            };
+            let transport = if four || transport == Transport::Tcp { transport } else { Transport::Udp };
+            let asked = FlowFrame { hops, mark, class, payload, ..FlowFrame::asked(client, service, transport) };
             Case { asked, backend }
         },
     )
@@ -64,11 +51,7 @@ fn case() -> impl Strategy<Value = Case> {
 impl Case {
     fn tables(&self) -> HostTables {
         let protocol = self.asked.transport.number();
-        let backend = Backend::new(
-            endpoint(self.backend, protocol),
-            endpoint(self.asked.to, protocol),
-            NAT,
-        );
+        let backend = Backend::new(endpoint(self.backend, protocol), endpoint(self.asked.to, protocol), NAT);
         let backend = backend.via(LAN, BACKEND_MAC, LAN_MAC);
         let tables = empty().with_service(self.asked.to, protocol, &[backend]);
         tables.with_route(self.asked.from.ip(), route_via(WAN))
@@ -122,18 +105,13 @@ fn a_wrong_checksum_stays_wrong() {
     for side in SIDES {
         for transport in [Transport::Tcp, Transport::Udp] {
             let protocol = transport.number();
-            let tables =
-                empty().with_service(side.service(), protocol, &[nat(&side, protocol, LAN)]);
+            let tables = empty().with_service(side.service(), protocol, &[nat(&side, protocol, LAN)]);
             let mut frame = FlowFrame::to_service(&side, transport).bytes();
             let last = frame.len() - 1;
             frame[last] ^= 1;
             let (verdict, sent) = steered(&frame, &tables);
             assert_eq!(verdict, Verdict::Redirect(Why::ForwardedNat, LAN));
-            assert_eq!(
-                (sound(&frame), sound(&sent)),
-                (Some(false), Some(false)),
-                "the receiver must find out"
-            );
+            assert_eq!((sound(&frame), sound(&sent)), (Some(false), Some(false)), "the receiver must find out");
         }
     }
     let tables = empty().with_service(V4.service(), 6, &[nat(&V4, 6, LAN)]);
@@ -151,60 +129,28 @@ fn a_backend_without_a_mapping_sees_its_own_endpoint_and_the_client_the_services
         let tables = tables.with_route(side.client, route_via(WAN));
         let asked = FlowFrame::to_service(&side, Transport::Tcp);
         let (_, there) = steered(&asked.bytes(), &tables);
-        let seen = FlowFrame {
-            receiver: BACKEND_MAC,
-            sender: LAN_MAC,
-            to: side.backend(),
-            hops: 56,
-            ..asked.clone()
-        };
+        let seen = FlowFrame { receiver: BACKEND_MAC, sender: LAN_MAC, to: side.backend(), hops: 56, ..asked.clone() };
         assert_eq!(there, seen.bytes());
-        let reply = FlowFrame {
-            receiver: LAN_MAC,
-            sender: BACKEND_MAC,
-            from: seen.to,
-            to: seen.from,
-            ..seen
-        };
+        let reply = FlowFrame { receiver: LAN_MAC, sender: BACKEND_MAC, from: seen.to, to: seen.from, ..seen };
         let (_, back) = steered(&reply.bytes(), &tables);
-        let got = FlowFrame {
-            receiver: ROUTER_MAC,
-            sender: WAN_MAC,
-            from: asked.to,
-            to: asked.from,
-            hops: 55,
-            ..asked
-        };
+        let got =
+            FlowFrame { receiver: ROUTER_MAC, sender: WAN_MAC, from: asked.to, to: asked.from, hops: 55, ..asked };
         assert_eq!(back, got.bytes());
     }
 }
 
 #[test]
 fn traffic_is_counted_by_backend_and_frame() {
-    let tables = empty()
-        .with_service(V4.service(), 6, &[dsr(&V4, 6, LAN)])
-        .with_service(V4.service(), 17, &[nat(&V4, 17, LAN)]);
+    let tables =
+        empty().with_service(V4.service(), 6, &[dsr(&V4, 6, LAN)]).with_service(V4.service(), 17, &[nat(&V4, 17, LAN)]);
     let tcp = FlowFrame::to_service(&V4, Transport::Tcp).bytes();
-    let udp = FlowFrame {
-        payload: vec![0; 3],
-        ..FlowFrame::to_service(&V4, Transport::Udp)
-    }
-    .bytes();
+    let udp = FlowFrame { payload: vec![0; 3], ..FlowFrame::to_service(&V4, Transport::Udp) }.bytes();
     let mut last: Option<Outcome> = None;
     for frame in [&tcp, &udp, &tcp, &udp, &tcp] {
         last = Some(outcome(frame, WAN, DRIVER, &tables));
     }
     let last = last.unwrap();
-    assert_eq!(
-        last.counts,
-        BTreeMap::from([(Why::ForwardedDsr, 3), (Why::ForwardedNat, 2)])
-    );
-    let traffic = |packets, frame: &[u8]| Traffic {
-        packets,
-        bytes: packets * frame.len() as u64,
-    };
-    assert_eq!(
-        last.traffic,
-        BTreeMap::from([(FIRST, traffic(3, &tcp)), (FIRST + 1, traffic(2, &udp))])
-    );
+    assert_eq!(last.counts, BTreeMap::from([(Why::ForwardedDsr, 3), (Why::ForwardedNat, 2)]));
+    let traffic = |packets, frame: &[u8]| Traffic { packets, bytes: packets * frame.len() as u64 };
+    assert_eq!(last.traffic, BTreeMap::from([(FIRST, traffic(3, &tcp)), (FIRST + 1, traffic(2, &udp))]));
 }

@@ -30,28 +30,10 @@ fn one_backend_a_slot(keys: Keys, first: u32, at: SocketAddr, protocol: u8) -> H
     let mut tables = empty();
     tables.settings.as_mut().unwrap().keys = keys;
     tables.service_ids.insert(endpoint(at, protocol), 7);
-    tables.services.insert(
-        7,
-        Service {
-            region: Region {
-                first,
-                slots: SLOTS,
-            }
-            .word(),
-            dns: 0,
-        },
-    );
+    tables.services.insert(7, Service { region: Region { first, slots: SLOTS }.word(), dns: 0 });
     for index in 0..SLOTS {
-        tables.slots.insert(
-            first.wrapping_add(index),
-            Slot {
-                backend: FIRST + index,
-                zero: 0,
-            },
-        );
-        tables
-            .backends
-            .insert(FIRST + index, dsr(&V4, protocol, LAN));
+        tables.slots.insert(first.wrapping_add(index), Slot { backend: FIRST + index, zero: 0 });
+        tables.backends.insert(FIRST + index, dsr(&V4, protocol, LAN));
     }
     tables
 }
@@ -62,11 +44,7 @@ fn taken(frame: &FlowFrame, tables: &HostTables) -> u32 {
     let (verdict, _) = steered(&frame.bytes(), tables);
     assert_eq!(verdict, Verdict::Redirect(Why::ForwardedDsr, LAN));
     let after = tables.traffic();
-    let moved: Vec<u32> = after
-        .keys()
-        .filter(|id| before.get(id) != after.get(id))
-        .copied()
-        .collect();
+    let moved: Vec<u32> = after.keys().filter(|id| before.get(id) != after.get(id)).copied().collect();
     assert_eq!(moved.len(), 1);
     moved[0] - FIRST
 }
@@ -75,33 +53,19 @@ fn flows(count: u64) -> impl Iterator<Item = (SocketAddr, u8)> {
     let mut numbers = Numbers(count);
     (0..count).map(move |_| {
         let bits = u128::from(numbers.next()) << 64 | u128::from(numbers.next());
-        let client: IpAddr = if bits & 1 == 0 {
-            Ipv4Addr::from((bits >> 32) as u32).into()
-        } else {
-            Ipv6Addr::from(bits).into()
-        };
+        let client: IpAddr =
+            if bits & 1 == 0 { Ipv4Addr::from((bits >> 32) as u32).into() } else { Ipv6Addr::from(bits).into() };
         let number = numbers.next();
-        (
-            SocketAddr::new(client, number as u16),
-            if number >> 16 & 1 == 0 { 6 } else { 17 },
-        )
+        (SocketAddr::new(client, number as u16), if number >> 16 & 1 == 0 { 6 } else { 17 })
     })
 }
 
 fn service_of(client: SocketAddr) -> SocketAddr {
-    if client.is_ipv4() {
-        V4.service()
-    } else {
-        V6.service()
-    }
+    if client.is_ipv4() { V4.service() } else { V6.service() }
 }
 
 fn transport(protocol: u8) -> Transport {
-    if protocol == 6 {
-        Transport::Tcp
-    } else {
-        Transport::Udp
-    }
+    if protocol == 6 { Transport::Tcp } else { Transport::Udp }
 }
 
 /// Recorded: machines of one fleet must agree, so another hash is another version of the tables' layout.
@@ -109,14 +73,8 @@ fn transport(protocol: u8) -> Transport {
 fn a_flow_has_the_hash_that_other_machines_give_it() {
     let client4 = SocketAddr::new([198, 51, 100, 7].into(), 40_000);
     let client6 = SocketAddr::new([0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7].into(), 40_000);
-    assert_eq!(
-        hash::flow(&KEYS, words(client4, V4.service(), 6)),
-        RECORDED[0]
-    );
-    assert_eq!(
-        hash::flow(&KEYS, words(client6, V6.service(), 17)),
-        RECORDED[1]
-    );
+    assert_eq!(hash::flow(&KEYS, words(client4, V4.service(), 6)), RECORDED[0]);
+    assert_eq!(hash::flow(&KEYS, words(client6, V6.service(), 17)), RECORDED[1]);
     assert_eq!(hash::flow(&KEYS, [0; 3]), RECORDED[2]);
     assert_eq!(hash::flow(&KEYS, [u64::MAX; 3]), RECORDED[3]);
 }
@@ -132,10 +90,7 @@ fn the_path_takes_the_slot_of_the_flows_hash() {
         for first in [0, 65_536, u32::MAX - SLOTS + 1] {
             let tables = one_backend_a_slot(KEYS, first, service, protocol);
             let frame = FlowFrame::asked(client, service, transport(protocol));
-            assert_eq!(
-                taken(&frame, &tables),
-                slot(&KEYS, client, service, protocol)
-            );
+            assert_eq!(taken(&frame, &tables), slot(&KEYS, client, service, protocol));
         }
     }
 }
@@ -146,18 +101,8 @@ fn a_flow_keeps_its_slot_whatever_else_its_packets_say() {
         let tables = one_backend_a_slot(KEYS, 0, side.service(), 6);
         let frame = FlowFrame::to_service(&side, Transport::Tcp);
         let slot = taken(&frame, &tables);
-        for (hops, mark, class, length) in [
-            (57, 0xbeef, 0xb9, 27),
-            (1, 0, 0, 0),
-            (255, 0xffff, 0xff, 1_400),
-        ] {
-            let frame = FlowFrame {
-                hops,
-                mark,
-                class,
-                payload: vec![0xaa; length],
-                ..frame.clone()
-            };
+        for (hops, mark, class, length) in [(57, 0xbeef, 0xb9, 27), (1, 0, 0, 0), (255, 0xffff, 0xff, 1_400)] {
+            let frame = FlowFrame { hops, mark, class, payload: vec![0xaa; length], ..frame.clone() };
             assert_eq!(taken(&frame, &tables), slot);
         }
     }
@@ -167,30 +112,18 @@ fn a_flow_keeps_its_slot_whatever_else_its_packets_say() {
 fn services_at_two_addresses_take_the_same_slot_for_a_client() {
     for (client, protocol) in flows(20) {
         let service = service_of(client);
-        let other = SocketAddr::new(
-            if client.is_ipv4() { V4.host } else { V6.host },
-            service.port(),
-        );
+        let other = SocketAddr::new(if client.is_ipv4() { V4.host } else { V6.host }, service.port());
         let taken = [service, other].map(|service| {
             let tables = one_backend_a_slot(KEYS, 0, service, protocol);
-            taken(
-                &FlowFrame::asked(client, service, transport(protocol)),
-                &tables,
-            )
+            taken(&FlowFrame::asked(client, service, transport(protocol)), &tables)
         });
         assert_eq!(taken[0], taken[1]);
     }
 }
 
 /// How many of the flows fall into the same slot both ways; a hash without a pattern leaves about one in [`SLOTS`].
-fn agreeing(
-    count: u64,
-    one: impl Fn(SocketAddr, u8) -> u32,
-    other: impl Fn(SocketAddr, u8) -> u32,
-) -> u64 {
-    flows(count)
-        .filter(|(client, protocol)| one(*client, *protocol) == other(*client, *protocol))
-        .count() as u64
+fn agreeing(count: u64, one: impl Fn(SocketAddr, u8) -> u32, other: impl Fn(SocketAddr, u8) -> u32) -> u64 {
+    flows(count).filter(|(client, protocol)| one(*client, *protocol) == other(*client, *protocol)).count() as u64
 }
 
 #[test]
@@ -207,56 +140,24 @@ fn whatever_tells_flows_apart_changes_their_slots() {
         }
     };
     let source_port = with(|client, _| client.set_port(client.port() ^ 1));
-    assert!(
-        chance.contains(&agreeing(COUNT, known, source_port)),
-        "the client's port"
-    );
+    assert!(chance.contains(&agreeing(COUNT, known, source_port)), "the client's port");
     let port = with(|_, service| service.set_port(80));
-    assert!(
-        chance.contains(&agreeing(COUNT, known, port)),
-        "the service's port"
-    );
+    assert!(chance.contains(&agreeing(COUNT, known, port)), "the service's port");
     let address = with(|client, _| {
         client.set_ip(match client.ip() {
             IpAddr::V4(address) => Ipv4Addr::from(u32::from(address) ^ 1).into(),
             IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) ^ 1).into(),
         });
     });
-    assert!(
-        chance.contains(&agreeing(COUNT, known, address)),
-        "the client's address"
-    );
-    let protocol =
-        |client: SocketAddr, protocol: u8| slot(&KEYS, client, service_of(client), 23 - protocol);
-    assert!(
-        chance.contains(&agreeing(COUNT, known, protocol)),
-        "the protocol"
-    );
+    assert!(chance.contains(&agreeing(COUNT, known, address)), "the client's address");
+    let protocol = |client: SocketAddr, protocol: u8| slot(&KEYS, client, service_of(client), 23 - protocol);
+    assert!(chance.contains(&agreeing(COUNT, known, protocol)), "the protocol");
     for (name, keys) in [
-        (
-            "the first key",
-            Keys {
-                flow: [KEYS.flow[0] ^ 0x10_0000_0010, KEYS.flow[1], KEYS.flow[2]],
-                ..KEYS
-            },
-        ),
-        (
-            "the last key",
-            Keys {
-                flow: [KEYS.flow[0], KEYS.flow[1], KEYS.flow[2] ^ 0x10_0000_0010],
-                ..KEYS
-            },
-        ),
-        (
-            "the multiplier",
-            Keys {
-                multiplier: KEYS.multiplier ^ 0x5555_5555_5555_5554,
-                ..KEYS
-            },
-        ),
+        ("the first key", Keys { flow: [KEYS.flow[0] ^ 0x10_0000_0010, KEYS.flow[1], KEYS.flow[2]], ..KEYS }),
+        ("the last key", Keys { flow: [KEYS.flow[0], KEYS.flow[1], KEYS.flow[2] ^ 0x10_0000_0010], ..KEYS }),
+        ("the multiplier", Keys { multiplier: KEYS.multiplier ^ 0x5555_5555_5555_5554, ..KEYS }),
     ] {
-        let keyed =
-            |client: SocketAddr, protocol| slot(&keys, client, service_of(client), protocol);
+        let keyed = |client: SocketAddr, protocol| slot(&keys, client, service_of(client), protocol);
         assert!(chance.contains(&agreeing(COUNT, known, keyed)), "{name}");
     }
 }
@@ -264,11 +165,7 @@ fn whatever_tells_flows_apart_changes_their_slots() {
 /// Keys as an agent expands them from a secret.
 fn random_keys(seed: u64) -> Keys {
     let mut numbers = Numbers(seed);
-    Keys {
-        flow: std::array::from_fn(|_| numbers.next()),
-        multiplier: numbers.next() | 1,
-        name: numbers.next(),
-    }
+    Keys { flow: std::array::from_fn(|_| numbers.next()), multiplier: numbers.next() | 1, name: numbers.next() }
 }
 
 /// What real clients look like to a hash: counters.
@@ -276,18 +173,10 @@ fn patterns() -> Vec<(&'static str, Vec<[u64; 3]>)> {
     const FLOWS: u32 = 4 * SLOTS;
     let ports = |step: u32| {
         let flow = move |index| SocketAddr::new(V4.client, (32_768 + step * index) as u16);
-        (0..FLOWS)
-            .map(|index| words(flow(index), V4.service(), 6))
-            .collect()
+        (0..FLOWS).map(|index| words(flow(index), V4.service(), 6)).collect()
     };
     let address = |index: u32| Ipv4Addr::from(0x0a00_0000 + index);
-    let four = |index: u32, port| {
-        words(
-            SocketAddr::new(address(index).into(), port),
-            V4.service(),
-            6,
-        )
-    };
+    let four = |index: u32, port| words(SocketAddr::new(address(index).into(), port), V4.service(), 6);
     let six = |bits: u128| {
         let client = Ipv6Addr::from(0x2001_0db8_u128 << 96 | bits);
         words(SocketAddr::new(client.into(), 40_000), V6.service(), 6)
@@ -295,32 +184,14 @@ fn patterns() -> Vec<(&'static str, Vec<[u64; 3]>)> {
     vec![
         ("one client's ports in turn", ports(1)),
         ("one client's ports by twos", ports(2)),
-        (
-            "addresses in turn",
-            (0..FLOWS).map(|index| four(index, 40_000)).collect(),
-        ),
-        (
-            "addresses of one last byte",
-            (0..FLOWS)
-                .map(|index| four(index << 8 | 1, 40_000))
-                .collect(),
-        ),
+        ("addresses in turn", (0..FLOWS).map(|index| four(index, 40_000)).collect()),
+        ("addresses of one last byte", (0..FLOWS).map(|index| four(index << 8 | 1, 40_000)).collect()),
         (
             "a few clients with a few ports",
-            (0..FLOWS)
-                .map(|index| four(index % 32, 32_768 + (index / 32) as u16))
-                .collect(),
+            (0..FLOWS).map(|index| four(index % 32, 32_768 + (index / 32) as u16)).collect(),
         ),
-        (
-            "hosts of one IPv6 network",
-            (0..FLOWS).map(|index| six(index.into())).collect(),
-        ),
-        (
-            "IPv6 networks of one host",
-            (0..FLOWS)
-                .map(|index| six(u128::from(index) << 64 | 1))
-                .collect(),
-        ),
+        ("hosts of one IPv6 network", (0..FLOWS).map(|index| six(index.into())).collect()),
+        ("IPv6 networks of one host", (0..FLOWS).map(|index| six(u128::from(index) << 64 | 1)).collect()),
     ]
 }
 
@@ -331,11 +202,7 @@ fn unevenness(keys: &Keys, flows: &[[u64; 3]]) -> f64 {
         load[hash::slot(hash::flow(keys, *flow), SLOTS) as usize] += 1;
     }
     let mean = flows.len() as f64 / f64::from(SLOTS);
-    let square = load
-        .iter()
-        .map(|load| (f64::from(*load) - mean).powi(2))
-        .sum::<f64>()
-        / mean;
+    let square = load.iter().map(|load| (f64::from(*load) - mean).powi(2)).sum::<f64>() / mean;
     square / f64::from(SLOTS - 1)
 }
 
@@ -345,10 +212,7 @@ fn counters_spread_over_the_slots_with_every_key() {
     for (name, flows) in patterns() {
         for seed in 0..100 {
             let unevenness = unevenness(&random_keys(seed), &flows);
-            assert!(
-                unevenness < 1.8,
-                "{name} with the keys of {seed}: {unevenness:.2} times what chance gives"
-            );
+            assert!(unevenness < 1.8, "{name} with the keys of {seed}: {unevenness:.2} times what chance gives");
         }
     }
 }
@@ -357,16 +221,12 @@ fn counters_spread_over_the_slots_with_every_key() {
 #[test]
 fn a_hundred_thousand_flows_hardly_meet() {
     const FLOWS: u64 = 100_000;
-    let mut hashes: Vec<u32> = flows(FLOWS)
-        .map(|(client, protocol)| hash::flow(&KEYS, words(client, service_of(client), protocol)))
-        .collect();
+    let mut hashes: Vec<u32> =
+        flows(FLOWS).map(|(client, protocol)| hash::flow(&KEYS, words(client, service_of(client), protocol))).collect();
     hashes.sort_unstable();
     let meetings = hashes.windows(2).filter(|pair| pair[0] == pair[1]).count();
     let expected = (FLOWS * (FLOWS - 1) / 2) as f64 / 2_f64.powi(32);
-    assert!(
-        (meetings as f64) <= 4.0 * expected,
-        "{meetings} meetings where chance gives {expected:.1}"
-    );
+    assert!((meetings as f64) <= 4.0 * expected, "{meetings} meetings where chance gives {expected:.1}");
 }
 
 #[test]
@@ -377,9 +237,7 @@ fn slots_cover_a_table_from_its_first_to_its_last() {
     }
     for slots in [1, 2, 3, 251] {
         let step = u32::MAX / (8 * slots);
-        let mut met: Vec<u32> = (0..=8 * slots)
-            .map(|index| hash::slot(index * step, slots))
-            .collect();
+        let mut met: Vec<u32> = (0..=8 * slots).map(|index| hash::slot(index * step, slots)).collect();
         assert!(met.is_sorted());
         met.dedup();
         assert_eq!(met, (0..slots).collect::<Vec<_>>());

@@ -1,16 +1,13 @@
 //! Every way out of the path, by example: verdict, bytes, and the exact set of counters that moved.
 
 use crate::support::{
-    BACKEND_MAC, BROADCAST, DRIVER, LAN, LAN_MAC, Outcome, ROUTER_MAC, Room, SIDES, Side, V4, V6,
-    WAN, WAN_MAC,
+    BACKEND_MAC, BROADCAST, DRIVER, LAN, LAN_MAC, Outcome, ROUTER_MAC, Room, SIDES, Side, V4, V6, WAN, WAN_MAC,
     frames::{Arp, FlowFrame, Neighbor, Transport, fragment, odd, other, padded},
     messages::{A, AAAA, Edns, Name, Question, question_frame, reply_frame},
     outcome,
     tables::{Build, FIRST, NOW, TTL, dsr, empty, mac_of, nat, route_via},
 };
-use etherparse::{
-    IcmpEchoHeader, Icmpv6Type, IpHeaders, Ipv6FragmentHeader, Ipv6RawExtHeader, PacketBuilder,
-};
+use etherparse::{IcmpEchoHeader, Icmpv6Type, IpHeaders, Ipv6FragmentHeader, Ipv6RawExtHeader, PacketBuilder};
 use lb_common::{
     host::HostTables,
     tables::{IN_USE, Route, Tables as _, Traffic},
@@ -39,31 +36,12 @@ impl Row {
     /// A frame that the path must leave alone.
     fn passes(why: Why, name: impl Into<String>, frame: Vec<u8>, tables: HostTables) -> Self {
         let (name, verdict) = (name.into(), Verdict::Pass(why));
-        Self {
-            name,
-            tables,
-            frame,
-            interface: WAN,
-            room: DRIVER,
-            verdict,
-            sent: None,
-            through: None,
-        }
+        Self { name, tables, frame, interface: WAN, room: DRIVER, verdict, sent: None, through: None }
     }
 
     /// A frame that is another one afterwards.
-    fn becomes(
-        sent: Vec<u8>,
-        verdict: Verdict,
-        name: impl Into<String>,
-        frame: Vec<u8>,
-        tables: HostTables,
-    ) -> Self {
-        Self {
-            verdict,
-            sent: Some(sent),
-            ..Self::passes(verdict.why(), name, frame, tables)
-        }
+    fn becomes(sent: Vec<u8>, verdict: Verdict, name: impl Into<String>, frame: Vec<u8>, tables: HostTables) -> Self {
+        Self { verdict, sent: Some(sent), ..Self::passes(verdict.why(), name, frame, tables) }
     }
 
     fn on(self, interface: u32) -> Self {
@@ -71,17 +49,11 @@ impl Row {
     }
 
     fn through(self, backend: u32) -> Self {
-        Self {
-            through: Some(backend),
-            ..self
-        }
+        Self { through: Some(backend), ..self }
     }
 
     fn without_room(self) -> Self {
-        Self {
-            room: Room { head: 0, tail: 0 },
-            ..self
-        }
+        Self { room: Room { head: 0, tail: 0 }, ..self }
     }
 
     fn expected(&self) -> Outcome {
@@ -91,11 +63,7 @@ impl Row {
             verdict: self.verdict,
             frame,
             counts: BTreeMap::from([(self.verdict.why(), 1)]),
-            traffic: self
-                .through
-                .map(|id| (id, Traffic { packets: 1, bytes }))
-                .into_iter()
-                .collect(),
+            traffic: self.through.map(|id| (id, Traffic { packets: 1, bytes })).into_iter().collect(),
         }
     }
 }
@@ -107,33 +75,15 @@ fn every_way_out_leaves_the_expected_frame_and_moves_only_its_counters() {
         let expected = row.expected();
         let outcome = outcome(&row.frame, row.interface, row.room, &row.tables);
         if outcome != expected {
-            wrong.push(format!(
-                "{}\n  asked {}\n{}{}",
-                row.name,
-                hex(&row.frame),
-                shown(&expected),
-                shown(&outcome)
-            ));
+            wrong.push(format!("{}\n  asked {}\n{}{}", row.name, hex(&row.frame), shown(&expected), shown(&outcome)));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "frame in, what should come of it, what came of it:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "frame in, what should come of it, what came of it:\n{}", wrong.join("\n"));
 }
 
 fn shown(outcome: &Outcome) -> String {
-    let Outcome {
-        verdict,
-        frame,
-        counts,
-        traffic,
-    } = outcome;
-    format!(
-        "  {verdict:?} {counts:?} {traffic:?}\n        {}\n",
-        hex(frame)
-    )
+    let Outcome { verdict, frame, counts, traffic } = outcome;
+    format!("  {verdict:?} {counts:?} {traffic:?}\n        {}\n", hex(frame))
 }
 
 #[test]
@@ -147,11 +97,7 @@ fn every_way_out_has_a_row() {
 fn rows_have_names_of_their_own() {
     let mut names = BTreeSet::new();
     for row in rows() {
-        assert!(
-            names.insert(row.name.clone()),
-            "two rows are named {:?}",
-            row.name
-        );
+        assert!(names.insert(row.name.clone()), "two rows are named {:?}", row.name);
     }
 }
 
@@ -161,21 +107,9 @@ fn reasons_are_numbered_as_listed_and_have_a_name_and_a_help() {
     let mut names = BTreeSet::new();
     for (index, why) in Why::ALL.iter().enumerate() {
         assert_eq!(*why as usize, index);
-        assert!(
-            names.insert(why.name()),
-            "two reasons are named {}",
-            why.name()
-        );
-        assert!(
-            why.name()
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        );
-        assert!(
-            why.help().trim_end().ends_with('.'),
-            "{} has no sentence",
-            why.name()
-        );
+        assert!(names.insert(why.name()), "two reasons are named {}", why.name());
+        assert!(why.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        assert!(why.help().trim_end().ends_with('.'), "{} has no sentence", why.name());
     }
 }
 
@@ -184,13 +118,8 @@ fn reasons_are_numbered_as_listed_and_have_a_name_and_a_help() {
 fn a_scratch_that_is_lent_already_is_a_contradiction() {
     let tables = with_answer();
     let frame = question_frame(V4.client(), V4.dns(), question(A).bytes()).bytes();
-    let outcome = tables
-        .with_scratch(|_| outcome(&frame, WAN, DRIVER, &tables))
-        .unwrap();
-    assert_eq!(
-        (outcome.verdict, outcome.frame),
-        (Verdict::Pass(Why::Inconsistent), frame)
-    );
+    let outcome = tables.with_scratch(|_| outcome(&frame, WAN, DRIVER, &tables)).unwrap();
+    assert_eq!((outcome.verdict, outcome.frame), (Verdict::Pass(Why::Inconsistent), frame));
 }
 
 pub fn rows() -> Vec<Row> {
@@ -216,27 +145,17 @@ const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 /// Both families with both transports.
 fn kinds() -> impl Iterator<Item = (Side, Transport)> {
-    SIDES
-        .into_iter()
-        .flat_map(|side| TRANSPORTS.map(|transport| (side, transport)))
+    SIDES.into_iter().flat_map(|side| TRANSPORTS.map(|transport| (side, transport)))
 }
 
 fn title(side: &Side, transport: Transport, what: &str) -> String {
-    let family = if side.client.is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
+    let family = if side.client.is_ipv4() { "IPv4" } else { "IPv6" };
     format!("{transport:?} over {family} {what}")
 }
 
 /// A name for the way out toward a backend.
 fn leaving(why: Why, interface: u32) -> Verdict {
-    if interface == WAN {
-        Verdict::Transmit(why)
-    } else {
-        Verdict::Redirect(why, interface)
-    }
+    if interface == WAN { Verdict::Transmit(why) } else { Verdict::Redirect(why, interface) }
 }
 
 fn forwarded_dsr() -> Vec<Row> {
@@ -244,95 +163,40 @@ fn forwarded_dsr() -> Vec<Row> {
     for (side, transport) in kinds() {
         for interface in [WAN, LAN] {
             let protocol = transport.number();
-            let tables =
-                empty().with_service(side.service(), protocol, &[dsr(&side, protocol, interface)]);
+            let tables = empty().with_service(side.service(), protocol, &[dsr(&side, protocol, interface)]);
             let asked = FlowFrame::to_service(&side, transport);
-            let sent = FlowFrame {
-                receiver: BACKEND_MAC,
-                sender: mac_of(interface),
-                ..asked.clone()
-            };
-            assert_eq!(
-                asked.bytes()[12..],
-                sent.bytes()[12..],
-                "only the MAC addresses differ"
-            );
-            let name = title(
-                &side,
-                transport,
-                &format!("to a DSR backend on interface {interface}"),
-            );
+            let sent = FlowFrame { receiver: BACKEND_MAC, sender: mac_of(interface), ..asked.clone() };
+            assert_eq!(asked.bytes()[12..], sent.bytes()[12..], "only the MAC addresses differ");
+            let name = title(&side, transport, &format!("to a DSR backend on interface {interface}"));
             let verdict = leaving(Why::ForwardedDsr, interface);
-            rows.push(
-                Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables.clone())
-                    .through(FIRST),
-            );
+            rows.push(Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables.clone()).through(FIRST));
 
-            let last_hop = |frame: &FlowFrame| {
-                FlowFrame {
-                    hops: 1,
-                    ..frame.clone()
-                }
-                .bytes()
-            };
-            let name = title(
-                &side,
-                transport,
-                &format!("with its last hop to a DSR backend on interface {interface}"),
-            );
-            rows.push(
-                Row::becomes(last_hop(&sent), verdict, name, last_hop(&asked), tables)
-                    .through(FIRST),
-            );
+            let last_hop = |frame: &FlowFrame| FlowFrame { hops: 1, ..frame.clone() }.bytes();
+            let name = title(&side, transport, &format!("with its last hop to a DSR backend on interface {interface}"));
+            rows.push(Row::becomes(last_hop(&sent), verdict, name, last_hop(&asked), tables).through(FIRST));
         }
     }
 
     let tables = empty().with_service(V4.service(), 17, &[dsr(&V4, 17, LAN)]);
-    let asked = FlowFrame {
-        payload: Vec::new(),
-        ..FlowFrame::to_service(&V4, Transport::Udp)
-    };
-    let sent = FlowFrame {
-        receiver: BACKEND_MAC,
-        sender: LAN_MAC,
-        ..asked.clone()
-    };
+    let asked = FlowFrame { payload: Vec::new(), ..FlowFrame::to_service(&V4, Transport::Udp) };
+    let sent = FlowFrame { receiver: BACKEND_MAC, sender: LAN_MAC, ..asked.clone() };
     let verdict = Verdict::Redirect(Why::ForwardedDsr, LAN);
     let name = "the shortest UDP packet, in a frame without padding";
-    rows.push(
-        Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables.clone()).through(FIRST),
-    );
+    rows.push(Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables.clone()).through(FIRST));
     let name = "the shortest UDP packet, padded to the shortest frame";
-    rows.push(
-        Row::becomes(
-            padded(sent.bytes(), 60),
-            verdict,
-            name,
-            padded(asked.bytes(), 60),
-            tables,
-        )
-        .through(FIRST),
-    );
+    rows.push(Row::becomes(padded(sent.bytes(), 60), verdict, name, padded(asked.bytes(), 60), tables).through(FIRST));
     rows
 }
 
 fn nat_tables(side: &Side, interface: u32) -> HostTables {
     [6, 17].iter().fold(empty(), |tables, protocol| {
-        tables.with_service(
-            side.service(),
-            *protocol,
-            &[nat(side, *protocol, interface)],
-        )
+        tables.with_service(side.service(), *protocol, &[nat(side, *protocol, interface)])
     })
 }
 
 /// The id of the NAT backend of a protocol in [`nat_tables`].
 fn nat_id(transport: Transport) -> u32 {
-    if transport == Transport::Tcp {
-        FIRST
-    } else {
-        FIRST + 1
-    }
+    if transport == Transport::Tcp { FIRST } else { FIRST + 1 }
 }
 
 /// A frame to the service as the NAT backend gets it.
@@ -350,130 +214,52 @@ fn forwarded_nat() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |name: String, side: &Side, asked: &FlowFrame, sent: &FlowFrame, interface| {
         let verdict = leaving(Why::ForwardedNat, interface);
-        let row = Row::becomes(
-            sent.bytes(),
-            verdict,
-            name,
-            asked.bytes(),
-            nat_tables(side, interface),
-        );
+        let row = Row::becomes(sent.bytes(), verdict, name, asked.bytes(), nat_tables(side, interface));
         rows.push(row.through(nat_id(asked.transport)));
     };
     for (side, transport) in kinds() {
         for interface in [WAN, LAN] {
             let asked = FlowFrame::to_service(&side, transport);
             let sent = rewritten(&asked, &side, interface);
-            let name = title(
-                &side,
-                transport,
-                &format!("to a NAT backend on interface {interface}"),
-            );
+            let name = title(&side, transport, &format!("to a NAT backend on interface {interface}"));
             row(name, &side, &asked, &sent, interface);
         }
-        let asked = FlowFrame {
-            hops: 2,
-            ..FlowFrame::to_service(&side, transport)
-        };
+        let asked = FlowFrame { hops: 2, ..FlowFrame::to_service(&side, transport) };
         let sent = rewritten(&asked, &side, LAN);
-        row(
-            title(
-                &side,
-                transport,
-                "with its last hop but one to a NAT backend",
-            ),
-            &side,
-            &asked,
-            &sent,
-            LAN,
-        );
+        row(title(&side, transport, "with its last hop but one to a NAT backend"), &side, &asked, &sent, LAN);
 
         let sent = rewritten(&asked, &side, LAN).with_sum_of_ones();
-        let zero = if transport == Transport::Tcp {
-            0
-        } else {
-            0xffff
-        };
-        assert_eq!(
-            sent.checksum(),
-            zero,
-            "UDP has another way to write a checksum of zero"
-        );
-        let asked = FlowFrame {
-            payload: sent.payload.clone(),
-            ..asked
-        };
-        row(
-            title(
-                &side,
-                transport,
-                "whose checksum becomes zero for a NAT backend",
-            ),
-            &side,
-            &asked,
-            &sent,
-            LAN,
-        );
+        let zero = if transport == Transport::Tcp { 0 } else { 0xffff };
+        assert_eq!(sent.checksum(), zero, "UDP has another way to write a checksum of zero");
+        let asked = FlowFrame { payload: sent.payload.clone(), ..asked };
+        row(title(&side, transport, "whose checksum becomes zero for a NAT backend"), &side, &asked, &sent, LAN);
 
         let asked = FlowFrame::to_service(&side, transport).with_sum_of_ones();
         let sent = rewritten(&asked, &side, LAN);
-        row(
-            title(&side, transport, "whose checksum was zero to a NAT backend"),
-            &side,
-            &asked,
-            &sent,
-            LAN,
-        );
+        row(title(&side, transport, "whose checksum was zero to a NAT backend"), &side, &asked, &sent, LAN);
     }
     let asked = FlowFrame::to_service(&V4, Transport::UdpWithoutChecksum);
     let sent = rewritten(&asked, &V4, LAN);
-    row(
-        "UDP without a checksum stays without one for a NAT backend".into(),
-        &V4,
-        &asked,
-        &sent,
-        LAN,
-    );
+    row("UDP without a checksum stays without one for a NAT backend".into(), &V4, &asked, &sent, LAN);
 
     // The header's own checksum can be made zero by the identification, which nothing else depends on.
     let header = |frame: &FlowFrame| u16::from_be_bytes([frame.bytes()[24], frame.bytes()[25]]);
-    let asked = FlowFrame {
-        mark: 0,
-        ..FlowFrame::to_service(&V4, Transport::Tcp)
-    };
+    let asked = FlowFrame { mark: 0, ..FlowFrame::to_service(&V4, Transport::Tcp) };
     let mark = header(&rewritten(&asked, &V4, LAN));
     let asked = FlowFrame { mark, ..asked };
     let sent = rewritten(&asked, &V4, LAN);
     assert_eq!(header(&sent), 0);
-    row(
-        "an IPv4 header whose checksum becomes zero".into(),
-        &V4,
-        &asked,
-        &sent,
-        LAN,
-    );
+    row("an IPv4 header whose checksum becomes zero".into(), &V4, &asked, &sent, LAN);
     let asked = FlowFrame { mark: 0, ..asked };
-    let asked = FlowFrame {
-        mark: header(&asked),
-        ..asked
-    };
+    let asked = FlowFrame { mark: header(&asked), ..asked };
     assert_eq!(header(&asked), 0);
-    row(
-        "an IPv4 header whose checksum was zero".into(),
-        &V4,
-        &asked,
-        &rewritten(&asked, &V4, LAN),
-        LAN,
-    );
+    row("an IPv4 header whose checksum was zero".into(), &V4, &asked, &rewritten(&asked, &V4, LAN), LAN);
     rows
 }
 
 /// A reply as the NAT backend sends it.
 fn replied(side: &Side, transport: Transport) -> FlowFrame {
-    FlowFrame {
-        receiver: LAN_MAC,
-        sender: BACKEND_MAC,
-        ..FlowFrame::asked(side.backend(), side.client(), transport)
-    }
+    FlowFrame { receiver: LAN_MAC, sender: BACKEND_MAC, ..FlowFrame::asked(side.backend(), side.client(), transport) }
 }
 
 /// A reply as the client gets it.
@@ -498,104 +284,30 @@ fn returned() -> Vec<Row> {
                 LAN => Verdict::Transmit(Why::Returned),
                 _ => Verdict::Redirect(Why::Returned, WAN),
             };
-            let name = title(
-                &side,
-                transport,
-                &format!("back to the client by interface {interface}"),
-            );
-            rows.push(
-                Row::becomes(
-                    sent.bytes(),
-                    verdict,
-                    name,
-                    reply.bytes(),
-                    tables(route_via(interface)),
-                )
-                .on(LAN),
-            );
+            let name = title(&side, transport, &format!("back to the client by interface {interface}"));
+            rows.push(Row::becomes(sent.bytes(), verdict, name, reply.bytes(), tables(route_via(interface))).on(LAN));
 
             let sent = sent.with_sum_of_ones();
-            let reply = FlowFrame {
-                payload: sent.payload.clone(),
-                ..reply.clone()
-            };
-            let name = title(
-                &side,
-                transport,
-                &format!("whose checksum becomes zero by interface {interface}"),
-            );
-            rows.push(
-                Row::becomes(
-                    sent.bytes(),
-                    verdict,
-                    name,
-                    reply.bytes(),
-                    tables(route_via(interface)),
-                )
-                .on(LAN),
-            );
+            let reply = FlowFrame { payload: sent.payload.clone(), ..reply.clone() };
+            let name = title(&side, transport, &format!("whose checksum becomes zero by interface {interface}"));
+            rows.push(Row::becomes(sent.bytes(), verdict, name, reply.bytes(), tables(route_via(interface))).on(LAN));
         }
         // The kernel takes the hop when it forwards, and puts its own MAC addresses on.
         for hops in [57, 1] {
-            let reply = FlowFrame {
-                hops,
-                ..reply.clone()
-            };
-            let sent = FlowFrame {
-                from: side.service(),
-                ..reply.clone()
-            };
+            let reply = FlowFrame { hops, ..reply.clone() };
+            let sent = FlowFrame { from: side.service(), ..reply.clone() };
             let verdict = Verdict::Pass(Why::ReturnedByStack);
-            let name = title(
-                &side,
-                transport,
-                &format!("with {hops} hops left to the kernel to send to the client"),
-            );
-            rows.push(
-                Row::becomes(
-                    sent.bytes(),
-                    verdict,
-                    name,
-                    reply.bytes(),
-                    tables(Route::Stack),
-                )
-                .on(LAN),
-            );
+            let name = title(&side, transport, &format!("with {hops} hops left to the kernel to send to the client"));
+            rows.push(Row::becomes(sent.bytes(), verdict, name, reply.bytes(), tables(Route::Stack)).on(LAN));
         }
-        let name = title(
-            &side,
-            transport,
-            "from a NAT backend to this machine, such as the answer to a probe",
-        );
-        let to_host = FlowFrame {
-            to: side.host(),
-            ..reply.clone()
-        };
-        rows.push(
-            Row::passes(
-                Why::ReturnNotForwarded,
-                name,
-                to_host.bytes(),
-                tables(route_via(WAN)),
-            )
-            .on(LAN),
-        );
+        let name = title(&side, transport, "from a NAT backend to this machine, such as the answer to a probe");
+        let to_host = FlowFrame { to: side.host(), ..reply.clone() };
+        rows.push(Row::passes(Why::ReturnNotForwarded, name, to_host.bytes(), tables(route_via(WAN))).on(LAN));
     }
     let reply = replied(&V4, Transport::UdpWithoutChecksum);
     for (route, verdict, sent) in [
-        (
-            route_via(WAN),
-            Verdict::Redirect(Why::Returned, WAN),
-            restored(&reply, &V4, WAN),
-        ),
-        (
-            Route::Stack,
-            Verdict::Pass(Why::ReturnedByStack),
-            FlowFrame {
-                from: V4.service(),
-                ..reply.clone()
-            },
-        ),
+        (route_via(WAN), Verdict::Redirect(Why::Returned, WAN), restored(&reply, &V4, WAN)),
+        (Route::Stack, Verdict::Pass(Why::ReturnedByStack), FlowFrame { from: V4.service(), ..reply.clone() }),
     ] {
         let tables = nat_tables(&V4, LAN).with_route(V4.client, route);
         let name = format!("UDP without a checksum stays without one on its way back: {verdict:?}");
@@ -603,25 +315,12 @@ fn returned() -> Vec<Row> {
     }
     // A backend may be a client of another service, and then it is its address that is known by.
     let other = std::net::SocketAddr::new(V4.service, 80);
-    let tables = nat_tables(&V4, LAN)
-        .with_service(other, 6, &[dsr(&V4, 6, WAN)])
-        .with_route(V4.service, Route::Stack);
-    let asked = FlowFrame {
-        to: other,
-        ..replied(&V4, Transport::Tcp)
-    };
-    let sent = FlowFrame {
-        receiver: BACKEND_MAC,
-        sender: WAN_MAC,
-        ..asked.clone()
-    };
+    let tables = nat_tables(&V4, LAN).with_service(other, 6, &[dsr(&V4, 6, WAN)]).with_route(V4.service, Route::Stack);
+    let asked = FlowFrame { to: other, ..replied(&V4, Transport::Tcp) };
+    let sent = FlowFrame { receiver: BACKEND_MAC, sender: WAN_MAC, ..asked.clone() };
     let verdict = Verdict::Redirect(Why::ForwardedDsr, WAN);
     let name = "a NAT backend that is a client of another service";
-    rows.push(
-        Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables)
-            .on(LAN)
-            .through(FIRST + 2),
-    );
+    rows.push(Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables).on(LAN).through(FIRST + 2));
     rows
 }
 
@@ -629,43 +328,17 @@ fn hops() -> Vec<Row> {
     let mut rows = Vec::new();
     for (side, transport) in kinds() {
         for hops in [0, 1] {
-            let asked = FlowFrame {
-                hops,
-                ..FlowFrame::to_service(&side, transport)
-            };
-            let name = title(
-                &side,
-                transport,
-                &format!("to a NAT backend with {hops} hops"),
-            );
-            rows.push(Row::passes(
-                Why::HopsExceeded,
-                name,
-                asked.bytes(),
-                nat_tables(&side, LAN),
-            ));
-            let reply = FlowFrame {
-                hops,
-                ..replied(&side, transport)
-            };
+            let asked = FlowFrame { hops, ..FlowFrame::to_service(&side, transport) };
+            let name = title(&side, transport, &format!("to a NAT backend with {hops} hops"));
+            rows.push(Row::passes(Why::HopsExceeded, name, asked.bytes(), nat_tables(&side, LAN)));
+            let reply = FlowFrame { hops, ..replied(&side, transport) };
             let tables = nat_tables(&side, LAN).with_route(side.client, route_via(WAN));
-            let name = title(
-                &side,
-                transport,
-                &format!("back from a NAT backend with {hops} hops"),
-            );
+            let name = title(&side, transport, &format!("back from a NAT backend with {hops} hops"));
             rows.push(Row::passes(Why::HopsExceeded, name, reply.bytes(), tables).on(LAN));
         }
-        let reply = FlowFrame {
-            hops: 0,
-            ..replied(&side, transport)
-        };
+        let reply = FlowFrame { hops: 0, ..replied(&side, transport) };
         let tables = nat_tables(&side, LAN).with_route(side.client, Route::Stack);
-        let name = title(
-            &side,
-            transport,
-            "back from a NAT backend by the kernel without any hop",
-        );
+        let name = title(&side, transport, "back from a NAT backend by the kernel without any hop");
         rows.push(Row::passes(Why::HopsExceeded, name, reply.bytes(), tables).on(LAN));
     }
     rows
@@ -680,80 +353,34 @@ fn not_forwarded() -> Vec<Row> {
         let name = title(&side, transport, "to a service without a table");
         rows.push(Row::passes(Why::NoBackend, name, asked.bytes(), tables));
 
-        let service =
-            || empty().with_service(side.service(), protocol, &[dsr(&side, protocol, LAN)]);
-        let to_host = FlowFrame {
-            to: side.host(),
-            ..asked.clone()
-        };
+        let service = || empty().with_service(side.service(), protocol, &[dsr(&side, protocol, LAN)]);
+        let to_host = FlowFrame { to: side.host(), ..asked.clone() };
         let name = title(&side, transport, "to this machine");
-        rows.push(Row::passes(
-            Why::NoService,
-            name,
-            to_host.bytes(),
-            service(),
-        ));
-        let name = title(
-            &side,
-            transport,
-            "to this machine, with replies to look for",
-        );
-        rows.push(Row::passes(
-            Why::NoService,
-            name,
-            to_host.bytes(),
-            nat_tables(&side, LAN),
-        ));
+        rows.push(Row::passes(Why::NoService, name, to_host.bytes(), service()));
+        let name = title(&side, transport, "to this machine, with replies to look for");
+        rows.push(Row::passes(Why::NoService, name, to_host.bytes(), nat_tables(&side, LAN)));
 
         let mut other_port = asked.clone();
         other_port.to.set_port(444);
         let name = title(&side, transport, "to another port of a service's address");
-        rows.push(Row::passes(
-            Why::NoService,
-            name,
-            other_port.bytes(),
-            service(),
-        ));
+        rows.push(Row::passes(Why::NoService, name, other_port.bytes(), service()));
 
-        let other_protocol = if transport == Transport::Tcp {
-            Transport::Udp
-        } else {
-            Transport::Tcp
-        };
-        let asked = FlowFrame {
-            transport: other_protocol,
-            ..asked
-        };
+        let other_protocol = if transport == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
+        let asked = FlowFrame { transport: other_protocol, ..asked };
         let name = title(&side, other_protocol, "to a service of the other transport");
         rows.push(Row::passes(Why::NoService, name, asked.bytes(), service()));
 
         let mut other_port = replied(&side, transport);
         other_port.from.set_port(22);
         let tables = nat_tables(&side, LAN).with_route(side.client, route_via(WAN));
-        let name = title(
-            &side,
-            transport,
-            "from another port of a NAT backend's address",
-        );
+        let name = title(&side, transport, "from another port of a NAT backend's address");
         rows.push(Row::passes(Why::NoService, name, other_port.bytes(), tables.clone()).on(LAN));
 
         // The table of returns is not asked while the settings say that nobody is behind NAT.
         let mut tables = tables;
         tables.settings.as_mut().unwrap().returns = 0;
-        let name = title(
-            &side,
-            transport,
-            "from a NAT backend, with returns turned off",
-        );
-        rows.push(
-            Row::passes(
-                Why::NoService,
-                name,
-                replied(&side, transport).bytes(),
-                tables,
-            )
-            .on(LAN),
-        );
+        let name = title(&side, transport, "from a NAT backend, with returns turned off");
+        rows.push(Row::passes(Why::NoService, name, replied(&side, transport).bytes(), tables).on(LAN));
     }
     rows
 }
@@ -761,12 +388,9 @@ fn not_forwarded() -> Vec<Row> {
 /// What the path can't read or doesn't want to: all tables that could take it are there.
 fn unreadable() -> Vec<Row> {
     let tables = || {
-        let tables = [(V4, 6), (V4, 17), (V6, 6), (V6, 17)].iter().fold(
-            empty(),
-            |tables, (side, protocol)| {
-                tables.with_service(side.service(), *protocol, &[dsr(side, *protocol, LAN)])
-            },
-        );
+        let tables = [(V4, 6), (V4, 17), (V6, 6), (V6, 17)].iter().fold(empty(), |tables, (side, protocol)| {
+            tables.with_service(side.service(), *protocol, &[dsr(side, *protocol, LAN)])
+        });
         tables.with_claim(V4.service).with_claim(V6.service)
     };
     let mut rows = Vec::new();
@@ -781,74 +405,22 @@ fn unreadable() -> Vec<Row> {
     };
 
     row(Why::Truncated, "no bytes at all", Vec::new());
-    row(
-        Why::Truncated,
-        "one byte less than an Ethernet header",
-        tcp4[..13].to_vec(),
-    );
-    row(
-        Why::Truncated,
-        "IPv4 without its last port",
-        tcp4[..37].to_vec(),
-    );
-    row(
-        Why::Truncated,
-        "IPv4 without the last byte that its header promises",
-        tcp4[..tcp4.len() - 1].to_vec(),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 without its last port",
-        tcp6[..57].to_vec(),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 without the last byte that its header promises",
-        tcp6[..tcp6.len() - 1].to_vec(),
-    );
-    row(
-        Why::Truncated,
-        "IPv4 too short for a TCP header",
-        with(&tcp4, 16, &39_u16.to_be_bytes()),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 too short for a TCP header",
-        with(&tcp6, 18, &19_u16.to_be_bytes()),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 of no length, a jumbogram without its option",
-        with(&tcp6, 18, &[0, 0]),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 of the greatest length",
-        with(&tcp6, 18, &[0xff, 0xff]),
-    );
+    row(Why::Truncated, "one byte less than an Ethernet header", tcp4[..13].to_vec());
+    row(Why::Truncated, "IPv4 without its last port", tcp4[..37].to_vec());
+    row(Why::Truncated, "IPv4 without the last byte that its header promises", tcp4[..tcp4.len() - 1].to_vec());
+    row(Why::Truncated, "IPv6 without its last port", tcp6[..57].to_vec());
+    row(Why::Truncated, "IPv6 without the last byte that its header promises", tcp6[..tcp6.len() - 1].to_vec());
+    row(Why::Truncated, "IPv4 too short for a TCP header", with(&tcp4, 16, &39_u16.to_be_bytes()));
+    row(Why::Truncated, "IPv6 too short for a TCP header", with(&tcp6, 18, &19_u16.to_be_bytes()));
+    row(Why::Truncated, "IPv6 of no length, a jumbogram without its option", with(&tcp6, 18, &[0, 0]));
+    row(Why::Truncated, "IPv6 of the greatest length", with(&tcp6, 18, &[0xff, 0xff]));
     let udp4 = FlowFrame::to_service(&V4, Transport::Udp).bytes();
     let udp6 = FlowFrame::to_service(&V6, Transport::Udp).bytes();
-    row(
-        Why::Truncated,
-        "IPv4 too short for a UDP header",
-        with(&udp4, 16, &27_u16.to_be_bytes()),
-    );
-    row(
-        Why::Truncated,
-        "IPv4 of a length less than its own header",
-        with(&udp4, 16, &[0, 0]),
-    );
-    row(
-        Why::Truncated,
-        "IPv6 too short for a UDP header",
-        with(&udp6, 18, &7_u16.to_be_bytes()),
-    );
+    row(Why::Truncated, "IPv4 too short for a UDP header", with(&udp4, 16, &27_u16.to_be_bytes()));
+    row(Why::Truncated, "IPv4 of a length less than its own header", with(&udp4, 16, &[0, 0]));
+    row(Why::Truncated, "IPv6 too short for a UDP header", with(&udp6, 18, &7_u16.to_be_bytes()));
     let arp = Arp::request(V4.client, V4.service).bytes();
-    row(
-        Why::Truncated,
-        "ARP without its last byte",
-        arp[..41].to_vec(),
-    );
+    row(Why::Truncated, "ARP without its last byte", arp[..41].to_vec());
 
     for (name, ethertype) in [
         ("a VLAN tag", 0x8100_u16),
@@ -860,72 +432,27 @@ fn unreadable() -> Vec<Row> {
         row(Why::NotIp, name, with(&tcp4, 12, &ethertype.to_be_bytes()));
     }
     let mut tagged = Vec::new();
-    let builder =
-        PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).single_vlan(7_u16.try_into().unwrap());
-    let builder = builder
-        .ipv4([198, 51, 100, 7], [192, 0, 2, 10], 57)
-        .tcp(40_000, 443, 1, 1);
+    let builder = PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).single_vlan(7_u16.try_into().unwrap());
+    let builder = builder.ipv4([198, 51, 100, 7], [192, 0, 2, 10], 57).tcp(40_000, 443, 1, 1);
     builder.write(&mut tagged, &[0x55; 32]).unwrap();
-    row(
-        Why::NotIp,
-        "a packet to the service behind a VLAN tag",
-        tagged,
-    );
-    row(
-        Why::NotIp,
-        "an Ethernet header alone",
-        with(&tcp4[..14], 12, &[0x12, 0x34]),
-    );
+    row(Why::NotIp, "a packet to the service behind a VLAN tag", tagged);
+    row(Why::NotIp, "an Ethernet header alone", with(&tcp4[..14], 12, &[0x12, 0x34]));
 
     let options = odd(&V4, |header| {
-        let IpHeaders::Ipv4(header, _) = header else {
-            panic!("asked for IPv4")
-        };
+        let IpHeaders::Ipv4(header, _) = header else { panic!("asked for IPv4") };
         header.options = [148, 4, 0, 0].into();
     });
-    row(
-        Why::Ipv4Options,
-        "an IPv4 header with a router alert (RFC 2113)",
-        options,
-    );
-    row(
-        Why::Ipv4Options,
-        "an IPv4 header shorter than any is",
-        with(&tcp4, 14, &[0x44]),
-    );
-    row(
-        Why::Ipv4Options,
-        "another version behind the EtherType of IPv4",
-        with(&tcp4, 14, &[0x65]),
-    );
+    row(Why::Ipv4Options, "an IPv4 header with a router alert (RFC 2113)", options);
+    row(Why::Ipv4Options, "an IPv4 header shorter than any is", with(&tcp4, 14, &[0x44]));
+    row(Why::Ipv4Options, "another version behind the EtherType of IPv4", with(&tcp4, 14, &[0x65]));
 
-    row(
-        Why::NotIp,
-        "another version behind the EtherType of IPv6",
-        with(&tcp6, 14, &[0x45]),
-    );
-    row(
-        Why::NotIp,
-        "no version behind the EtherType of IPv6",
-        with(&udp6, 14, &[0x00]),
-    );
+    row(Why::NotIp, "another version behind the EtherType of IPv6", with(&tcp6, 14, &[0x45]));
+    row(Why::NotIp, "no version behind the EtherType of IPv6", with(&udp6, 14, &[0x00]));
 
     row(Why::Fragment, "the first fragment", fragment(&V4, 0, true));
-    row(
-        Why::Fragment,
-        "a fragment in the middle",
-        fragment(&V4, 185, true),
-    );
-    row(
-        Why::Fragment,
-        "the last fragment",
-        fragment(&V4, 185, false),
-    );
-    row(
-        Why::Fragment,
-        "the last fragment at the greatest offset",
-        fragment(&V4, 0x1fff, false),
-    );
+    row(Why::Fragment, "a fragment in the middle", fragment(&V4, 185, true));
+    row(Why::Fragment, "the last fragment", fragment(&V4, 185, false));
+    row(Why::Fragment, "the last fragment at the greatest offset", fragment(&V4, 0x1fff, false));
 
     for (side, name, protocol) in [
         (V4, "an ICMP message", 1),
@@ -940,28 +467,16 @@ fn unreadable() -> Vec<Row> {
     }
     let extended = |edit: fn(&mut etherparse::Ipv6Extensions)| {
         odd(&V6, |header| {
-            let IpHeaders::Ipv6(_, extensions) = header else {
-                panic!("asked for IPv6")
-            };
+            let IpHeaders::Ipv6(_, extensions) = header else { panic!("asked for IPv6") };
             edit(extensions);
         })
     };
     let hop_by_hop = extended(|extensions| {
-        extensions.hop_by_hop_options =
-            Some(Ipv6RawExtHeader::new_raw(0.into(), &[1, 4, 0, 0, 0, 0]).unwrap());
+        extensions.hop_by_hop_options = Some(Ipv6RawExtHeader::new_raw(0.into(), &[1, 4, 0, 0, 0, 0]).unwrap());
     });
-    row(
-        Why::OtherProtocol,
-        "IPv6 with hop-by-hop options",
-        hop_by_hop,
-    );
+    row(Why::OtherProtocol, "IPv6 with hop-by-hop options", hop_by_hop);
     let fragment = extended(|extensions| {
-        extensions.fragment = Some(Ipv6FragmentHeader::new(
-            0.into(),
-            0.try_into().unwrap(),
-            true,
-            7,
-        ));
+        extensions.fragment = Some(Ipv6FragmentHeader::new(0.into(), 0.try_into().unwrap(), true, 7));
     });
     row(Why::OtherProtocol, "a fragment of an IPv6 packet", fragment);
     rows
@@ -982,107 +497,32 @@ fn arp() -> Vec<Row> {
         ..asked.clone()
     };
     let mut answered = |name: &str, asked: &Arp, interface, to| {
-        let (frame, sent) = (
-            padded(asked.bytes(), to),
-            padded(reply(asked, interface).bytes(), to),
-        );
+        let (frame, sent) = (padded(asked.bytes(), to), padded(reply(asked, interface).bytes(), to));
         let verdict = Verdict::Transmit(Why::ArpAnswered);
         rows.push(Row::becomes(sent, verdict, name, frame, tables()).on(interface));
     };
     answered("who has the service's address?", &asked, WAN, 42);
-    answered(
-        "who has the service's address, on the other interface?",
-        &asked,
-        LAN,
-        42,
-    );
-    answered(
-        "who has the service's address, in the shortest frame on a wire?",
-        &asked,
-        WAN,
-        60,
-    );
-    let unicast = Arp {
-        receiver: WAN_MAC,
-        target_mac: WAN_MAC,
-        ..asked.clone()
-    };
-    answered(
-        "does it still have the service's address?",
-        &unicast,
-        WAN,
-        42,
-    );
+    answered("who has the service's address, on the other interface?", &asked, LAN, 42);
+    answered("who has the service's address, in the shortest frame on a wire?", &asked, WAN, 60);
+    let unicast = Arp { receiver: WAN_MAC, target_mac: WAN_MAC, ..asked.clone() };
+    answered("does it still have the service's address?", &unicast, WAN, 42);
     let probe = Arp::request([0, 0, 0, 0].into(), V4.service);
-    answered(
-        "a probe before the address is used (RFC 5227 section 2.1.1)",
-        &probe,
-        WAN,
-        42,
-    );
-    let relayed = Arp {
-        sender: [2, 2, 2, 2, 2, 2],
-        ..asked.clone()
-    };
-    answered(
-        "a request that another machine's bridge sent",
-        &relayed,
-        WAN,
-        42,
-    );
+    answered("a probe before the address is used (RFC 5227 section 2.1.1)", &probe, WAN, 42);
+    let relayed = Arp { sender: [2, 2, 2, 2, 2, 2], ..asked.clone() };
+    answered("a request that another machine's bridge sent", &relayed, WAN, 42);
 
     let mut ignored = |name: &str, asked: &Arp| {
         rows.push(Row::passes(Why::ArpNotOurs, name, asked.bytes(), tables()));
     };
-    ignored(
-        "who has this machine's address?",
-        &Arp::request(V4.client, V4.host),
-    );
-    ignored(
-        "somebody announces the service's address",
-        &Arp::request(V4.service, V4.service),
-    );
-    let announcement = Arp {
-        operation: 2,
-        target_mac: BROADCAST,
-        ..Arp::request(V4.service, V4.service)
-    };
-    ignored(
-        "somebody announces the service's address by a reply",
-        &announcement,
-    );
-    ignored(
-        "a reply that names the service's address",
-        &Arp {
-            operation: 2,
-            ..asked.clone()
-        },
-    );
-    ignored(
-        "a question of reverse ARP",
-        &Arp {
-            operation: 3,
-            ..asked.clone()
-        },
-    );
-    ignored(
-        "ARP of another hardware",
-        &Arp {
-            hardware: 6,
-            ..asked.clone()
-        },
-    );
-    ignored(
-        "ARP of another protocol",
-        &Arp {
-            protocol: 0x86dd,
-            ..asked.clone()
-        },
-    );
-    for (name, at) in [
-        ("ARP with longer MAC addresses", 18),
-        ("ARP with longer addresses", 19),
-    ] {
+    ignored("who has this machine's address?", &Arp::request(V4.client, V4.host));
+    ignored("somebody announces the service's address", &Arp::request(V4.service, V4.service));
+    let announcement = Arp { operation: 2, target_mac: BROADCAST, ..Arp::request(V4.service, V4.service) };
+    ignored("somebody announces the service's address by a reply", &announcement);
+    ignored("a reply that names the service's address", &Arp { operation: 2, ..asked.clone() });
+    ignored("a question of reverse ARP", &Arp { operation: 3, ..asked.clone() });
+    ignored("ARP of another hardware", &Arp { hardware: 6, ..asked.clone() });
+    ignored("ARP of another protocol", &Arp { protocol: 0x86dd, ..asked.clone() });
+    for (name, at) in [("ARP with longer MAC addresses", 18), ("ARP with longer addresses", 19)] {
         let mut frame = padded(asked.bytes(), 80);
         frame[at] = 8;
         rows.push(Row::passes(Why::ArpNotOurs, name, frame, tables()));
@@ -1101,47 +541,21 @@ fn neighbors() -> Vec<Row> {
         rows.push(Row::becomes(sent, verdict, name, asked.bytes(), tables()).on(interface));
     };
     let with_option = asked.clone().with_source_link_layer();
-    answered(
-        "a solicitation with the asker's MAC address",
-        &with_option,
-        WAN,
-    );
+    answered("a solicitation with the asker's MAC address", &with_option, WAN);
     answered("a solicitation on the other interface", &with_option, LAN);
     answered("a solicitation without options", &asked, WAN);
-    let unicast = Neighbor {
-        receiver: WAN_MAC,
-        to: asked.target,
-        ..with_option.clone()
-    };
-    answered(
-        "a solicitation to the address itself: is it still there?",
-        &unicast,
-        WAN,
-    );
+    let unicast = Neighbor { receiver: WAN_MAC, to: asked.target, ..with_option.clone() };
+    answered("a solicitation to the address itself: is it still there?", &unicast, WAN);
     let mut nonce = with_option.clone();
     nonce.options.extend([14, 1, 1, 2, 3, 4, 5, 6]);
-    answered(
-        "a solicitation with a nonce as well (RFC 3971 section 5.3.2)",
-        &nonce,
-        WAN,
-    );
-    let first = Neighbor {
-        options: [nonce.options[8..].to_vec(), with_option.options.clone()].concat(),
-        ..asked.clone()
-    };
+    answered("a solicitation with a nonce as well (RFC 3971 section 5.3.2)", &nonce, WAN);
+    let first =
+        Neighbor { options: [nonce.options[8..].to_vec(), with_option.options.clone()].concat(), ..asked.clone() };
     answered("a solicitation with a nonce in front", &first, WAN);
-    answered(
-        "a node about to use the address",
-        &Neighbor::solicitation(nobody, V6.service),
-        WAN,
-    );
+    answered("a node about to use the address", &Neighbor::solicitation(nobody, V6.service), WAN);
     let mut nonce = Neighbor::solicitation(nobody, V6.service);
     nonce.options.extend([14, 1, 1, 2, 3, 4, 5, 6]);
-    answered(
-        "a node about to use the address, with a nonce (RFC 7527)",
-        &nonce,
-        WAN,
-    );
+    answered("a node about to use the address, with a nonce (RFC 7527)", &nonce, WAN);
 
     // The room of the one option replaces the other, so that no frame has to grow for it.
     let sent = with_option.advertisement(WAN_MAC).bytes();
@@ -1153,20 +567,9 @@ fn neighbors() -> Vec<Row> {
 
     let mut ignored = |why, name: &str, frame| rows.push(Row::passes(why, name, frame, tables()));
     let not_ours = Neighbor::solicitation(V6.client, V6.host).with_source_link_layer();
-    ignored(
-        Why::NeighborNotOurs,
-        "a solicitation for this machine's address",
-        not_ours.bytes(),
-    );
-    let routed = Neighbor {
-        hops: 254,
-        ..with_option.clone()
-    };
-    ignored(
-        Why::NeighborNotOurs,
-        "a solicitation that a router let through",
-        routed.bytes(),
-    );
+    ignored(Why::NeighborNotOurs, "a solicitation for this machine's address", not_ours.bytes());
+    let routed = Neighbor { hops: 254, ..with_option.clone() };
+    ignored(Why::NeighborNotOurs, "a solicitation that a router let through", routed.bytes());
     // The frame is long enough, but the packet ends before the target (RFC 4861 section 7.1.1).
     for length in [0_u16, 8, 23] {
         let mut short = with_option.bytes();
@@ -1175,36 +578,14 @@ fn neighbors() -> Vec<Row> {
         ignored(Why::NeighborNotOurs, &name, short);
     }
     let advertisement = with_option.advertisement(ROUTER_MAC);
-    ignored(
-        Why::OtherProtocol,
-        "an advertisement that claims the service's address",
-        advertisement.bytes(),
-    );
+    ignored(Why::OtherProtocol, "an advertisement that claims the service's address", advertisement.bytes());
     let mut code = with_option.bytes();
     code[55] = 1;
-    ignored(
-        Why::OtherProtocol,
-        "a solicitation of an unknown code",
-        code,
-    );
-    ignored(
-        Why::OtherProtocol,
-        "a solicitation without the last byte of its target",
-        asked.bytes()[..77].to_vec(),
-    );
-    let echo = Neighbor {
-        kind: Icmpv6Type::EchoRequest(IcmpEchoHeader { id: 1, seq: 2 }),
-        ..with_option.clone()
-    };
-    ignored(
-        Why::OtherProtocol,
-        "an echo request to the service's address",
-        echo.bytes(),
-    );
-    let router = Neighbor {
-        kind: Icmpv6Type::RouterSolicitation,
-        ..with_option
-    };
+    ignored(Why::OtherProtocol, "a solicitation of an unknown code", code);
+    ignored(Why::OtherProtocol, "a solicitation without the last byte of its target", asked.bytes()[..77].to_vec());
+    let echo = Neighbor { kind: Icmpv6Type::EchoRequest(IcmpEchoHeader { id: 1, seq: 2 }), ..with_option.clone() };
+    ignored(Why::OtherProtocol, "an echo request to the service's address", echo.bytes());
+    let router = Neighbor { kind: Icmpv6Type::RouterSolicitation, ..with_option };
     ignored(Why::OtherProtocol, "a router solicitation", router.bytes());
     rows
 }
@@ -1220,28 +601,19 @@ fn question(kind: u16) -> Question {
 pub fn records(kind: u16) -> Vec<IpAddr> {
     match kind {
         A => (1..=3).map(|last| [203, 0, 113, last].into()).collect(),
-        _ => (1..=3)
-            .map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0xff, last].into())
-            .collect(),
+        _ => (1..=3).map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0xff, last].into()).collect(),
     }
 }
 
 /// The DNS addresses of both families, and one answer of IPv4 addresses.
 fn with_answer() -> HostTables {
-    empty()
-        .with_dns(V4.dns())
-        .with_dns(V6.dns())
-        .with_answer(&name(), &records(A))
+    empty().with_dns(V4.dns()).with_dns(V6.dns()).with_answer(&name(), &records(A))
 }
 
 fn dns() -> Vec<Row> {
     let mut rows = Vec::new();
     for side in SIDES {
-        let family = if side.client.is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
+        let family = if side.client.is_ipv4() { "IPv4" } else { "IPv6" };
         for kind in [A, AAAA] {
             let tables = || with_answer().with_answer(&name(), &records(AAAA));
             let mut row = |name: &str, question: &Question| {
@@ -1249,88 +621,26 @@ fn dns() -> Vec<Row> {
                 let sent = reply_frame(&asked, question.reply(&records(kind), TTL));
                 let name = format!("{name} over {family}, type {kind}");
                 let verdict = Verdict::Transmit(Why::Answered);
-                rows.push(Row::becomes(
-                    sent.bytes(),
-                    verdict,
-                    name,
-                    asked.bytes(),
-                    tables(),
-                ));
+                rows.push(Row::becomes(sent.bytes(), verdict, name, asked.bytes(), tables()));
             };
             row("a plain question", &question(kind));
-            row(
-                "a question that wants no recursion",
-                &Question {
-                    flags: 0,
-                    ..question(kind)
-                },
-            );
-            row(
-                "a question that wants no checking",
-                &Question {
-                    flags: 0x0110,
-                    ..question(kind)
-                },
-            );
-            row(
-                "a question with what a resolver ignores",
-                &Question {
-                    flags: 0x04ef,
-                    ..question(kind)
-                },
-            );
-            row(
-                "a question in mixed case",
-                &Question {
-                    name: name().in_mixed_case(),
-                    ..question(kind)
-                },
-            );
+            row("a question that wants no recursion", &Question { flags: 0, ..question(kind) });
+            row("a question that wants no checking", &Question { flags: 0x0110, ..question(kind) });
+            row("a question with what a resolver ignores", &Question { flags: 0x04ef, ..question(kind) });
+            row("a question in mixed case", &Question { name: name().in_mixed_case(), ..question(kind) });
             row("a question with EDNS", &question(kind).with_edns(4096));
-            row(
-                "a question with EDNS of the least size",
-                &question(kind).with_edns(0),
-            );
-            let dnssec = Edns {
-                extended: 0x8000,
-                ..Edns::of_size(1232)
-            };
-            row(
-                "a question that takes DNSSEC",
-                &Question {
-                    edns: Some(dnssec),
-                    ..question(kind)
-                },
-            );
-            let cookie = Edns {
-                options: vec![0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
-                ..Edns::of_size(1232)
-            };
-            row(
-                "a question with an EDNS option",
-                &Question {
-                    edns: Some(cookie),
-                    ..question(kind)
-                },
-            );
-            let extended = Edns {
-                extended: 0x7f00_7fff,
-                ..Edns::of_size(1232)
-            };
-            row(
-                "a question with EDNS flags of the future",
-                &Question {
-                    edns: Some(extended),
-                    ..question(kind)
-                },
-            );
+            row("a question with EDNS of the least size", &question(kind).with_edns(0));
+            let dnssec = Edns { extended: 0x8000, ..Edns::of_size(1232) };
+            row("a question that takes DNSSEC", &Question { edns: Some(dnssec), ..question(kind) });
+            let cookie = Edns { options: vec![0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8], ..Edns::of_size(1232) };
+            row("a question with an EDNS option", &Question { edns: Some(cookie), ..question(kind) });
+            let extended = Edns { extended: 0x7f00_7fff, ..Edns::of_size(1232) };
+            row("a question with EDNS flags of the future", &Question { edns: Some(extended), ..question(kind) });
         }
         let question = question(A);
         let asked = question_frame(side.client(), side.dns(), question.bytes());
         let sent = reply_frame(&asked, question.reply(&records(A), TTL));
-        let name = format!(
-            "a plain question over {family} in a padded frame that can't grow but by its padding"
-        );
+        let name = format!("a plain question over {family} in a padded frame that can't grow but by its padding");
         let frame = padded(asked.bytes(), sent.bytes().len());
         let verdict = Verdict::Transmit(Why::Answered);
         rows.push(Row::becomes(sent.bytes(), verdict, name, frame, with_answer()).without_room());
@@ -1347,36 +657,19 @@ fn dns() -> Vec<Row> {
     let sent = reply_frame(&asked, question.reply(&records(A), TTL));
     let verdict = Verdict::Transmit(Why::Answered);
     let name = "a question without a checksum gets a reply with one";
-    rows.push(Row::becomes(
-        sent.bytes(),
-        verdict,
-        name,
-        asked.bytes(),
-        with_answer(),
-    ));
+    rows.push(Row::becomes(sent.bytes(), verdict, name, asked.bytes(), with_answer()));
     rows
 }
 
 fn dns_left_to_the_agent() -> Vec<Row> {
     let mut rows = Vec::new();
     for side in SIDES {
-        let family = if side.client.is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
+        let family = if side.client.is_ipv4() { "IPv4" } else { "IPv6" };
         let frame = |message: Vec<u8>| question_frame(side.client(), side.dns(), message).bytes();
         let mut row = |why, name: &str, frame: Vec<u8>, tables: HostTables| {
-            rows.push(Row::passes(
-                why,
-                format!("{name} over {family}"),
-                frame,
-                tables,
-            ));
+            rows.push(Row::passes(why, format!("{name} over {family}"), frame, tables));
         };
-        let mut not_plain = |name: &str, message: Vec<u8>| {
-            row(Why::DnsNotPlain, name, frame(message), with_answer())
-        };
+        let mut not_plain = |name: &str, message: Vec<u8>| row(Why::DnsNotPlain, name, frame(message), with_answer());
         let plain = question(A).bytes();
         let edns = question(A).with_edns(1232).bytes();
         let with = |message: &[u8], at: usize, bytes: &[u8]| {
@@ -1404,174 +697,69 @@ fn dns_left_to_the_agent() -> Vec<Row> {
             not_plain(name, with(&plain, at, &count.to_be_bytes()));
         }
         not_plain("no message", Vec::new());
-        not_plain(
-            "a message without the last byte of its header",
-            plain[..11].to_vec(),
-        );
+        not_plain("a message without the last byte of its header", plain[..11].to_vec());
         not_plain("a header alone", plain[..12].to_vec());
-        not_plain(
-            "a name that ends with the message",
-            plain[..plain.len() - 4].to_vec(),
-        );
+        not_plain("a name that ends with the message", plain[..plain.len() - 4].to_vec());
         not_plain("a name without an end", plain[..plain.len() - 5].to_vec());
-        not_plain(
-            "a question without a class",
-            plain[..plain.len() - 2].to_vec(),
-        );
+        not_plain("a question without a class", plain[..plain.len() - 2].to_vec());
         not_plain("a byte after the question", [&plain[..], &[0]].concat());
         not_plain("a byte after EDNS", [&edns[..], &[0]].concat());
-        not_plain(
-            "EDNS without its last byte",
-            edns[..edns.len() - 1].to_vec(),
-        );
+        not_plain("EDNS without its last byte", edns[..edns.len() - 1].to_vec());
         not_plain("EDNS that isn't announced", with(&edns, 10, &[0, 0]));
-        not_plain(
-            "two additional records",
-            with(&[&edns[..], &edns[edns.len() - 11..]].concat(), 10, &[0, 2]),
-        );
+        not_plain("two additional records", with(&[&edns[..], &edns[edns.len() - 11..]].concat(), 10, &[0, 2]));
         let opt = plain.len();
         not_plain("EDNS of another name", with(&edns, opt, &[1]));
-        not_plain(
-            "a signature instead of EDNS",
-            with(&edns, opt + 1, &250_u16.to_be_bytes()),
-        );
+        not_plain("a signature instead of EDNS", with(&edns, opt + 1, &250_u16.to_be_bytes()));
         not_plain("EDNS of version 1", with(&edns, opt + 6, &[1]));
-        not_plain(
-            "EDNS with options that aren't there",
-            with(&edns, opt + 9, &[0, 4]),
-        );
-        not_plain(
-            "EDNS with more options than it says",
-            [&edns[..], &[0, 10, 0, 0]].concat(),
-        );
+        not_plain("EDNS with options that aren't there", with(&edns, opt + 9, &[0, 4]));
+        not_plain("EDNS with more options than it says", [&edns[..], &[0, 10, 0, 0]].concat());
 
         let mut shorter = frame(plain.clone());
         let udp = shorter.len() - plain.len() - 8;
         shorter[udp + 5] -= 1;
-        row(
-            Why::DnsNotPlain,
-            "a UDP length less than the packet's",
-            shorter,
-            with_answer(),
-        );
+        row(Why::DnsNotPlain, "a UDP length less than the packet's", shorter, with_answer());
         let mut longer = frame(plain);
         longer[udp + 5] += 1;
-        row(
-            Why::DnsNotPlain,
-            "a UDP length greater than the packet's",
-            longer,
-            with_answer(),
-        );
-        let tcp = FlowFrame {
-            transport: Transport::Tcp,
-            ..FlowFrame::asked(side.client(), side.dns(), Transport::Tcp)
-        };
-        row(
-            Why::DnsNotPlain,
-            "a question by TCP",
-            tcp.bytes(),
-            with_answer(),
-        );
+        row(Why::DnsNotPlain, "a UDP length greater than the packet's", longer, with_answer());
+        let tcp =
+            FlowFrame { transport: Transport::Tcp, ..FlowFrame::asked(side.client(), side.dns(), Transport::Tcp) };
+        row(Why::DnsNotPlain, "a question by TCP", tcp.bytes(), with_answer());
 
-        let mut miss = |name: &str, question: Question| {
-            row(Why::DnsMiss, name, frame(question.bytes()), with_answer())
-        };
+        let mut miss = |name: &str, question: Question| row(Why::DnsMiss, name, frame(question.bytes()), with_answer());
         miss("another type", question(AAAA));
-        miss(
-            "another class",
-            Question {
-                class: 3,
-                ..question(A)
-            },
-        );
-        miss(
-            "the parent of a name",
-            Question {
-                name: Name::of("example.com"),
-                ..question(A)
-            },
-        );
-        miss(
-            "a child of a name",
-            Question {
-                name: Name::of("a.www.example.com"),
-                ..question(A)
-            },
-        );
-        miss(
-            "a name with other labels of the same letters",
-            Question {
-                name: odd_labels(),
-                ..question(A)
-            },
-        );
-        miss(
-            "the root",
-            Question {
-                name: Name::of(""),
-                ..question(A)
-            },
-        );
+        miss("another class", Question { class: 3, ..question(A) });
+        miss("the parent of a name", Question { name: Name::of("example.com"), ..question(A) });
+        miss("a child of a name", Question { name: Name::of("a.www.example.com"), ..question(A) });
+        miss("a name with other labels of the same letters", Question { name: odd_labels(), ..question(A) });
+        miss("the root", Question { name: Name::of(""), ..question(A) });
 
         // The hash found something, but the whole name and kind decide.
         let mut tables = with_answer();
         tables.only_answer().name[1] ^= 1;
-        row(
-            Why::DnsMiss,
-            "a name that only shares its hash",
-            frame(question(A).bytes()),
-            tables,
-        );
+        row(Why::DnsMiss, "a name that only shares its hash", frame(question(A).bytes()), tables);
         let mut tables = with_answer();
         tables.only_answer().kind ^= 1 << 16;
-        row(
-            Why::DnsMiss,
-            "a class that only shares its place",
-            frame(question(A).bytes()),
-            tables,
-        );
+        row(Why::DnsMiss, "a class that only shares its place", frame(question(A).bytes()), tables);
         let mut tables = with_answer();
         tables.answers.clear();
-        row(
-            Why::DnsMiss,
-            "a key that leads to no answer",
-            frame(question(A).bytes()),
-            tables,
-        );
+        row(Why::DnsMiss, "a key that leads to no answer", frame(question(A).bytes()), tables);
 
-        for (name, spent_at) in [
-            ("an answer spent this second", NOW),
-            ("an answer spent long ago", 0),
-        ] {
+        for (name, spent_at) in [("an answer spent this second", NOW), ("an answer spent long ago", 0)] {
             let mut tables = with_answer();
             tables.only_answer().spent_at = spent_at;
             row(Why::DnsSpent, name, frame(question(A).bytes()), tables);
         }
 
-        let many: Vec<IpAddr> = (1..=16)
-            .map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0, last].into())
-            .collect();
-        let tables = empty()
-            .with_dns(side.dns())
-            .with_answer(&Name::of_length(49), &many);
+        let many: Vec<IpAddr> = (1..=16).map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0, last].into()).collect();
+        let tables = empty().with_dns(side.dns()).with_answer(&Name::of_length(49), &many);
         let large = Question::plain(&Name::of_length(49), AAAA);
         assert_eq!(large.reply(&many, TTL).len(), 513);
-        row(
-            Why::DnsTooLarge,
-            "a reply one byte larger than 512",
-            frame(large.bytes()),
-            tables,
-        );
+        row(Why::DnsTooLarge, "a reply one byte larger than 512", frame(large.bytes()), tables);
 
         let full = frame(question(A).bytes());
         rows.push(
-            Row::passes(
-                Why::NoRoom,
-                format!("an answer without room over {family}"),
-                full,
-                with_answer(),
-            )
-            .without_room(),
+            Row::passes(Why::NoRoom, format!("an answer without room over {family}"), full, with_answer())
+                .without_room(),
         );
     }
     rows
@@ -1585,99 +773,38 @@ fn odd_labels() -> Name {
 fn contradictions() -> Vec<Row> {
     let mut rows = Vec::new();
     for side in SIDES {
-        let family = if side.client.is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        let mut row = |why,
-                       name: &str,
-                       frame: &[u8],
-                       mut tables: HostTables,
-                       spoil: &dyn Fn(&mut HostTables)| {
+        let family = if side.client.is_ipv4() { "IPv4" } else { "IPv6" };
+        let mut row = |why, name: &str, frame: &[u8], mut tables: HostTables, spoil: &dyn Fn(&mut HostTables)| {
             spoil(&mut tables);
-            rows.push(Row::passes(
-                why,
-                format!("{name} ({family})"),
-                frame.to_vec(),
-                tables,
-            ));
+            rows.push(Row::passes(why, format!("{name} ({family})"), frame.to_vec(), tables));
         };
         let asked = FlowFrame::to_service(&side, Transport::Tcp).bytes();
         let service = || empty().with_service(side.service(), 6, &[dsr(&side, 6, LAN)]);
-        row(
-            Why::Inconsistent,
-            "no settings",
-            &asked,
-            service(),
-            &|tables| tables.settings = None,
-        );
-        row(Why::Inconsistent, "no slot", &asked, service(), &|tables| {
-            tables.slots.clear()
-        });
-        row(
-            Why::Inconsistent,
-            "no backend",
-            &asked,
-            service(),
-            &|tables| tables.backends.clear(),
-        );
-        let unused = |tables: &mut HostTables| {
-            tables
-                .backends
-                .values_mut()
-                .for_each(|backend| backend.flags &= !IN_USE)
-        };
-        row(
-            Why::Inconsistent,
-            "a slot that names a backend not in use",
-            &asked,
-            service(),
-            &unused,
-        );
-        row(
-            Why::NoService,
-            "an id that leads to no service",
-            &asked,
-            service(),
-            &|tables| tables.services.clear(),
-        );
+        row(Why::Inconsistent, "no settings", &asked, service(), &|tables| tables.settings = None);
+        row(Why::Inconsistent, "no slot", &asked, service(), &|tables| tables.slots.clear());
+        row(Why::Inconsistent, "no backend", &asked, service(), &|tables| tables.backends.clear());
+        let unused =
+            |tables: &mut HostTables| tables.backends.values_mut().for_each(|backend| backend.flags &= !IN_USE);
+        row(Why::Inconsistent, "a slot that names a backend not in use", &asked, service(), &unused);
+        row(Why::NoService, "an id that leads to no service", &asked, service(), &|tables| tables.services.clear());
 
         let tables = nat_tables(&side, LAN).with_route(side.client, route_via(WAN));
         let reply = replied(&side, Transport::Tcp).bytes();
-        row(
-            Why::Inconsistent,
-            "a return to a backend not in use",
-            &reply,
-            tables.clone(),
-            &unused,
-        );
-        row(
-            Why::Inconsistent,
-            "a return without its backend",
-            &reply,
-            tables,
-            &|tables| tables.backends.clear(),
-        );
+        row(Why::Inconsistent, "a return to a backend not in use", &reply, tables.clone(), &unused);
+        row(Why::Inconsistent, "a return without its backend", &reply, tables, &|tables| tables.backends.clear());
 
         let solicited = match side.client {
             IpAddr::V4(_) => Arp::request(side.client, side.service).bytes(),
-            IpAddr::V6(_) => Neighbor::solicitation(side.client, side.service)
-                .with_source_link_layer()
-                .bytes(),
+            IpAddr::V6(_) => Neighbor::solicitation(side.client, side.service).with_source_link_layer().bytes(),
         };
         let claim = empty().with_claim(side.service);
         let name = "an address claimed on an interface that isn't there";
-        row(Why::Inconsistent, name, &solicited, claim, &|tables| {
-            tables.interfaces.clear()
-        });
+        row(Why::Inconsistent, name, &solicited, claim, &|tables| tables.interfaces.clear());
 
         let asked = question_frame(side.client(), side.dns(), question(A).bytes()).bytes();
         for count in [0, 17, u32::MAX] {
             let name = format!("an answer of {count} records");
-            row(Why::Inconsistent, &name, &asked, with_answer(), &|tables| {
-                tables.only_answer().count = count
-            });
+            row(Why::Inconsistent, &name, &asked, with_answer(), &|tables| tables.only_answer().count = count);
         }
     }
     rows

@@ -67,7 +67,8 @@ impl Refusal {
 
     /// The service has no such backend.
     pub fn no_backend(service: &Service, address: SocketAddr) -> Self {
-        let known = service.backends.iter().map(|backend| SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()));
+        let known =
+            service.backends.iter().map(|backend| SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()));
         let known: Vec<_> = known.map(|address| address.to_string()).collect();
         let error = format!("service `{}` has no backend {address}; it has: {}", service.name, known.join(", "));
         Self { error, not_found: true }
@@ -104,7 +105,10 @@ pub struct Interfaces {
 pub async fn bind(path: &Path) -> Result<UnixListener> {
     let place = || format!("cannot open the agent's socket {}", path.display());
     if UnixStream::connect(path).await.is_ok() {
-        bail!("another agent answers at {}: stop it, or give this one another `socket` and other `pins`", path.display());
+        bail!(
+            "another agent answers at {}: stop it, or give this one another `socket` and other `pins`",
+            path.display()
+        );
     }
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound

@@ -16,15 +16,7 @@ pub struct ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        for (
-            index,
-            ConfigError {
-                line,
-                place,
-                problem,
-            },
-        ) in self.errors.iter().enumerate()
-        {
+        for (index, ConfigError { line, place, problem }) in self.errors.iter().enumerate() {
             if index > 0 {
                 writeln!(formatter)?;
             }
@@ -88,42 +80,21 @@ pub enum Problem {
 
     // Any value.
     #[error("no `{key}`; write {cure}")]
-    Missing {
-        key: &'static str,
-        cure: &'static str,
-    },
+    Missing { key: &'static str, cure: &'static str },
     #[error("{what} {value} is out of range; write {least} to {most}")]
-    OutOfRange {
-        what: &'static str,
-        value: i64,
-        least: u32,
-        most: u32,
-    },
+    OutOfRange { what: &'static str, value: i64, least: u32, most: u32 },
     #[error("{what} {value} is not a port; write 1 to 65535")]
     NotAPort { what: &'static str, value: i64 },
     #[error("{what} `{value}` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10")]
     NotAnAddress { what: &'static str, value: String },
     #[error("{what} {address} is {kind}; write {cure}")]
-    UnusableAddress {
-        what: &'static str,
-        address: IpAddr,
-        kind: &'static str,
-        cure: &'static str,
-    },
+    UnusableAddress { what: &'static str, address: IpAddr, kind: &'static str, cure: &'static str },
     #[error("{what} `{value}` is unknown; write {known}")]
-    UnknownChoice {
-        what: &'static str,
-        value: String,
-        known: String,
-    },
+    UnknownChoice { what: &'static str, value: String, known: String },
     #[error("{what} `{path}` is not an absolute path; begin it with `/`")]
     RelativePath { what: &'static str, path: String },
     #[error("{count} {what} are more than the maps hold; write at most {most}")]
-    TooMany {
-        what: &'static str,
-        count: usize,
-        most: u32,
-    },
+    TooMany { what: &'static str, count: usize, most: u32 },
     #[error("nothing to do; write a [[service]], or [dns] with a [[dns.name]]")]
     NothingToDo,
 
@@ -138,15 +109,11 @@ pub enum Problem {
     InterfaceName { name: String },
 
     // The secret.
-    #[error(
-        "no `secret`; write secret = \"...\" or secret_file = \"...\" with the output of `openssl rand -hex 16`"
-    )]
+    #[error("no `secret`; write secret = \"...\" or secret_file = \"...\" with the output of `openssl rand -hex 16`")]
     NoSecret,
     #[error("both `secret` and `secret_file`; write one of them")]
     TwoSecrets,
-    #[error(
-        "the secret has {length} characters, 16 are the least; write the output of `openssl rand -hex 16`"
-    )]
+    #[error("the secret has {length} characters, 16 are the least; write the output of `openssl rand -hex 16`")]
     ShortSecret { length: usize },
     #[error("cannot read secret_file {}: {error}; make it with `openssl rand -hex 16 > {0}`", path.display())]
     SecretFile { path: PathBuf, error: io::Error },
@@ -156,9 +123,7 @@ pub enum Problem {
     TimeoutBeyondInterval { timeout: u32, interval: u32 },
     #[error("there is no check `{check}`; {}", checks(known))]
     UnknownCheck { check: String, known: Vec<String> },
-    #[error(
-        "check `{check}` has no port, and {user} needs one to connect to; write `port` in [check.{check}]"
-    )]
+    #[error("check `{check}` has no port, and {user} needs one to connect to; write `port` in [check.{check}]")]
     CheckWithoutPort { check: String, user: &'static str },
     #[error(
         "a udp service has no check of its own; write check = \"...\", the name of a check with a TCP port that tells of it"
@@ -182,17 +147,10 @@ pub enum Problem {
         "{slots} slots are too few for a backend with weight {weight} of {total}, which needs a share of at least 2; {}",
         more_slots(*enough)
     )]
-    TooFewSlots {
-        slots: u32,
-        weight: u32,
-        total: u64,
-        enough: Option<u32>,
-    },
+    TooFewSlots { slots: u32, weight: u32, total: u64, enough: Option<u32> },
     #[error("no backend; write a [[service.backend]] with its address")]
     NoBackends,
-    #[error(
-        "every backend has weight 0, so none takes traffic; write a weight of 1 or more for one"
-    )]
+    #[error("every backend has weight 0, so none takes traffic; write a weight of 1 or more for one")]
     NoWeight,
     #[error("backend {backend} is {}, the service's address {}; write backends of the service's family", family(*backend), family(*service))]
     OtherFamily { backend: IpAddr, service: IpAddr },
@@ -203,26 +161,15 @@ pub enum Problem {
     #[error(
         "backend {address} port {port} is there twice, first at line {line}; write it once, with the sum of the weights"
     )]
-    DuplicateBackend {
-        address: IpAddr,
-        port: u16,
-        line: usize,
-    },
+    DuplicateBackend { address: IpAddr, port: u16, line: usize },
     #[error(
         "backend {address} port {port} is also behind service `{other}`, at line {line}, and nat could not tell their replies \
          apart; give it another port or address in one of them"
     )]
-    SharedNatBackend {
-        address: IpAddr,
-        port: u16,
-        other: String,
-        line: usize,
-    },
+    SharedNatBackend { address: IpAddr, port: u16, other: String, line: usize },
 
     // DNS.
-    #[error(
-        "no address to answer at; write listen = [\"192.0.2.53\"] with addresses of this machine"
-    )]
+    #[error("no address to answer at; write listen = [\"192.0.2.53\"] with addresses of this machine")]
     NoListen,
     #[error("listen address {address} is there twice; write it once")]
     DuplicateListen { address: IpAddr },
@@ -230,9 +177,7 @@ pub enum Problem {
     EmptyName,
     #[error("wildcards are not supported; write each name")]
     Wildcard,
-    #[error(
-        "an empty label, two dots in a row or one at the start; write names such as www.example.com"
-    )]
+    #[error("an empty label, two dots in a row or one at the start; write names such as www.example.com")]
     EmptyLabel,
     #[error("label `{label}` has {} bytes, 63 are the most; write a shorter one", label.len())]
     LongLabel { label: String },
@@ -248,10 +193,7 @@ pub enum Problem {
     NoAddresses,
     #[error("address {address} is there twice; write it once")]
     DuplicateAddress { address: IpAddr },
-    #[error(
-        "{count} {family} addresses do not fit in one answer; write at most {}",
-        MAX_RECORDS
-    )]
+    #[error("{count} {family} addresses do not fit in one answer; write at most {}", MAX_RECORDS)]
     TooManyAddresses { family: &'static str, count: usize },
 }
 
@@ -261,14 +203,9 @@ impl Problem {
     pub(super) fn from_toml(message: &str) -> Self {
         if let Some(rest) = message.strip_prefix("unknown field `") {
             let mut quoted = rest.split('`').step_by(2).map(str::to_owned);
-            return Self::UnknownKey {
-                key: quoted.next().unwrap_or_default(),
-                known: quoted.collect(),
-            };
+            return Self::UnknownKey { key: quoted.next().unwrap_or_default(), known: quoted.collect() };
         }
-        let type_error = message
-            .strip_prefix("invalid type: ")
-            .and_then(|rest| rest.rsplit_once(", expected "));
+        let type_error = message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
         let Some((found, expected)) = type_error else {
             return Self::Syntax(message.into());
         };
@@ -284,19 +221,12 @@ impl Problem {
             "sequence" => "a list",
             other => other,
         };
-        Self::WrongType {
-            found: found.into(),
-            expected: expected.into(),
-        }
+        Self::WrongType { found: found.into(), expected: expected.into() }
     }
 }
 
 fn list(words: &[String]) -> String {
-    words
-        .iter()
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn checks(known: &[String]) -> String {

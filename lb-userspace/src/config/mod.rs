@@ -32,15 +32,8 @@ impl Config {
     /// Reads a file. A relative `secret_file` in it is looked for beside it.
     pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
         let text = fs::read_to_string(path).map_err(|error| {
-            let errors = vec![ConfigError {
-                line: None,
-                place: Place::Top,
-                problem: Problem::Unreadable { error },
-            }];
-            ConfigErrors {
-                path: path.into(),
-                errors,
-            }
+            let errors = vec![ConfigError { line: None, place: Place::Top, problem: Problem::Unreadable { error } }];
+            ConfigErrors { path: path.into(), errors }
         })?;
         Self::from_text(&text, path)
     }
@@ -56,11 +49,7 @@ impl Config {
             let span = error.span().unwrap_or_default();
             source.errors(span, Problem::from_toml(error.message()))
         })?;
-        let mut config = Self {
-            file,
-            secret_of_file: None,
-            source,
-        };
+        let mut config = Self { file, secret_of_file: None, source };
         config.read_secret_file()?;
         Ok(config)
     }
@@ -73,8 +62,7 @@ impl Config {
         let path = folder.join(name.get_ref());
         let mut secret = fs::read(&path).map_err(|error| {
             let path = path.clone();
-            self.source
-                .errors(name.span(), Problem::SecretFile { path, error })
+            self.source.errors(name.span(), Problem::SecretFile { path, error })
         })?;
         // Editors and `openssl rand` end a file with a newline; a secret in the config has none.
         if secret.ends_with(b"\n") {
@@ -109,10 +97,7 @@ pub struct Source {
 
 impl Source {
     fn new(text: &str, path: &Path) -> Self {
-        Self {
-            path: path.into(),
-            line_ends: text.match_indices('\n').map(|(at, _)| at).collect(),
-        }
+        Self { path: path.into(), line_ends: text.match_indices('\n').map(|(at, _)| at).collect() }
     }
 
     /// What it is called.
@@ -126,14 +111,7 @@ impl Source {
     }
 
     fn errors(&self, span: Range<usize>, problem: Problem) -> ConfigErrors {
-        let errors = vec![ConfigError {
-            line: Some(self.line(&span)),
-            place: Place::Top,
-            problem,
-        }];
-        ConfigErrors {
-            path: self.path.clone(),
-            errors,
-        }
+        let errors = vec![ConfigError { line: Some(self.line(&span)), place: Place::Top, problem }];
+        ConfigErrors { path: self.path.clone(), errors }
     }
 }

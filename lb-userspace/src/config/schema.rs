@@ -156,9 +156,7 @@ impl<'de> Deserialize<'de> for Secret {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text.into_bytes())),
             // serde's own error would show the value.
-            _ => Err(D::Error::custom(
-                "invalid type: another value, expected a string",
-            )),
+            _ => Err(D::Error::custom("invalid type: another value, expected a string")),
         }
     }
 }

@@ -198,7 +198,9 @@ async fn serve_udp(socket: net::UdpSocket, answerer: Answerer) {
                 continue;
             }
         };
-        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, Transport::Udp)) else { continue };
+        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, Transport::Udp)) else {
+            continue;
+        };
         if let Err(error) = socket.send_to(&reply, client).await {
             tracing::debug!(%client, %error, "cannot send a DNS response");
         }

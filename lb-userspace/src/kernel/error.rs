@@ -1,6 +1,12 @@
 //! What the kernel can refuse, and what to do about it.
 
-use aya::{EbpfError, maps::{MapError, xdp::XdpMapError}, pin::PinError, programs::ProgramError, programs::links::LinkError};
+use aya::{
+    EbpfError,
+    maps::{MapError, xdp::XdpMapError},
+    pin::PinError,
+    programs::ProgramError,
+    programs::links::LinkError,
+};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -8,7 +14,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum KernelError {
-    #[error("not allowed to load BPF programs: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "not allowed to load BPF programs: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     NoPrivileges,
     #[error("cannot mount bpffs on {path}; mount it with `mount -t bpf bpf {path}`")]
     MountBpffs { path: PathBuf, source: io::Error },

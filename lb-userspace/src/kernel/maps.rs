@@ -7,13 +7,16 @@ use crate::model::{
 };
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMapHash},
+    maps::{
+        Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+        xdp::DevMapHash,
+    },
     util::nr_cpus,
 };
 use lb_common::{
     tables::{
-        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, IN_USE, Interface, Region, Service, Settings, Slot,
-        Traffic,
+        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, IN_USE, Interface, Region, Service,
+        Settings, Slot, Traffic,
     },
     verdict::Why,
 };
@@ -112,7 +115,9 @@ impl Maps {
                 }
                 on("INTERFACES", "remove an interface", self.interfaces.remove(index))
             }
-            Op::PutBackend { id, backend } => on("BACKENDS", "write a backend", self.backends.set(*id, Plain(*backend), 0)),
+            Op::PutBackend { id, backend } => {
+                on("BACKENDS", "write a backend", self.backends.set(*id, Plain(*backend), 0))
+            }
             Op::RemoveBackend { id } => self.remove_backend(*id),
             Op::PutReturn { own, id } => on("RETURNS", "add a backend", self.returns.insert(Plain(*own), id, 0)),
             Op::RemoveReturn { own } => on("RETURNS", "remove a backend", self.returns.remove(&Plain(*own))),
@@ -131,7 +136,9 @@ impl Maps {
             Op::Claim { address } => on("CLAIMS", "add an address", self.claims.insert(Plain(*address), 0, 0)),
             Op::Unclaim { address } => on("CLAIMS", "remove an address", self.claims.remove(&Plain(*address))),
             Op::PutAnswer { key, place, answer } => self.put_answer(key, *place, answer),
-            Op::RemoveAnswer { key } => on("ANSWER_PLACES", "remove an answer", self.answer_places.remove(&Plain(*key))),
+            Op::RemoveAnswer { key } => {
+                on("ANSWER_PLACES", "remove an answer", self.answer_places.remove(&Plain(*key)))
+            }
             Op::Grace => {
                 grace_period();
                 Ok(())

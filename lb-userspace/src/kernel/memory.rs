@@ -30,7 +30,8 @@ impl Memory {
             libc::mmap(std::ptr::null_mut(), length * 8, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
         };
         let words = NonNull::new(address.cast()).filter(|_| address != libc::MAP_FAILED);
-        let error = || KernelError::Memory { map: name, action: "map it into memory", source: io::Error::last_os_error() };
+        let error =
+            || KernelError::Memory { map: name, action: "map it into memory", source: io::Error::last_os_error() };
         Ok(Self { words: words.ok_or_else(error)?, length })
     }
 

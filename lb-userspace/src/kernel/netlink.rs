@@ -32,8 +32,7 @@ pub struct Netlink {
 
 /// Opens a connection. The stream yields something for every change of a link, a route or a neighbour.
 pub fn connect() -> Result<(Netlink, impl Stream<Item = ()> + Unpin), KernelError> {
-    let groups =
-        [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+    let groups = [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
     let (connection, handle, messages) = new_multicast_connection(&groups).map_err(KernelError::NetlinkSocket)?;
     tokio::spawn(connection);
     Ok((Netlink { handle }, messages.map(|_| ())))
@@ -74,7 +73,8 @@ impl Netlink {
             let way = match self.route(*address).await {
                 Ok(Route { interface, gateway }) => {
                     let next = gateway.unwrap_or(*address);
-                    let link = links.get(&interface).cloned().unwrap_or(Link { name: interface.to_string(), mac: [0; 6] });
+                    let link =
+                        links.get(&interface).cloned().unwrap_or(Link { name: interface.to_string(), mac: [0; 6] });
                     match neighbors.get(&(interface, next)) {
                         Some(Neighbor::Mac(destination)) => {
                             Ok(Way { hop: Hop { interface, destination: *destination, source: link.mac }, gateway })
@@ -98,12 +98,8 @@ impl Netlink {
 
     async fn route(&self, address: IpAddr) -> Result<Route, NoHop> {
         let request = match address {
-            IpAddr::V4(address) => {
-                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build()
-            }
-            IpAddr::V6(address) => {
-                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build()
-            }
+            IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build(),
+            IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build(),
         };
         let message = match self.handle.route().get(request).execute().try_next().await {
             Ok(Some(message)) => message,

@@ -17,7 +17,9 @@ pub fn give_up() -> Result<(), KernelError> {
     let held = caps::read(None, CapSet::Permitted).map_err(KernelError::Privileges)?;
     let kept: CapsHashSet = KEPT.into_iter().filter(|capability| held.contains(capability)).collect();
     // What is effective has to be permitted, so it shrinks first.
-    for (set, keep) in [(CapSet::Inheritable, &CapsHashSet::new()), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)] {
+    for (set, keep) in
+        [(CapSet::Inheritable, &CapsHashSet::new()), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)]
+    {
         caps::set(None, set, keep).map_err(KernelError::Privileges)?;
     }
     Ok(())

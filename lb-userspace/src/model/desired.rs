@@ -144,7 +144,11 @@ pub fn names(intent: &Intent, conditions: &Conditions) -> Names {
     let mut names = Names::default();
     for name in intent.names() {
         let is_up = |target: &Option<Target>| target.is_none_or(|target| conditions.up.contains(&target));
-        names.insert(&name.wire, name.ttl_seconds, name.addresses.iter().map(|(address, target)| (*address, is_up(target))));
+        names.insert(
+            &name.wire,
+            name.ttl_seconds,
+            name.addresses.iter().map(|(address, target)| (*address, is_up(target))),
+        );
     }
     names
 }

@@ -77,10 +77,7 @@ impl Health {
 
     /// Of a target that an earlier agent held for up: so does this one, until as many probes as usual say otherwise.
     pub fn inherited_up() -> Self {
-        Self {
-            state: State::Up,
-            ..Self::default()
-        }
+        Self { state: State::Up, ..Self::default() }
     }
 
     /// Whether it takes traffic.
@@ -104,12 +101,7 @@ impl Health {
     }
 
     /// Takes the result of a probe at `now`, counted from any fixed point in time. The first result of an unknown target decides.
-    pub fn on(
-        &mut self,
-        now: Duration,
-        check: &Check,
-        result: Result<(), Failure>,
-    ) -> Option<Change> {
+    pub fn on(&mut self, now: Duration, check: &Check, result: Result<(), Failure>) -> Option<Change> {
         self.last = Some(result);
         let needed = match (self.state, result) {
             (State::Up, Ok(())) | (State::Down, Err(_)) => {
@@ -128,17 +120,9 @@ impl Health {
             return None;
         }
         self.streak = 0;
-        self.state = if result.is_ok() {
-            State::Up
-        } else {
-            State::Down
-        };
+        self.state = if result.is_ok() { State::Up } else { State::Down };
         self.changed = Some(now);
-        Some(Change {
-            up: result.is_ok(),
-            after: now.saturating_sub(self.contradicted),
-            reason: result.err(),
-        })
+        Some(Change { up: result.is_ok(), after: now.saturating_sub(self.contradicted), reason: result.err() })
     }
 }
 
@@ -147,38 +131,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CHECK: Check = Check {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        rise: 2,
-        fall: 3,
-    };
+    const CHECK: Check =
+        Check { interval: Duration::from_secs(1), timeout: Duration::from_millis(500), rise: 2, fall: 3 };
 
     /// One result a second, from the start on; the changes with their seconds.
     fn changes(health: &mut Health, results: &[Result<(), Failure>]) -> Vec<(u64, Change)> {
-        let changes = (0..).zip(results).filter_map(|(second, result)| {
-            Some((
-                second,
-                health.on(Duration::from_secs(second), &CHECK, *result)?,
-            ))
-        });
+        let changes = (0..)
+            .zip(results)
+            .filter_map(|(second, result)| Some((second, health.on(Duration::from_secs(second), &CHECK, *result)?)));
         changes.collect()
     }
 
     fn up(after: u64) -> Change {
-        Change {
-            up: true,
-            after: Duration::from_secs(after),
-            reason: None,
-        }
+        Change { up: true, after: Duration::from_secs(after), reason: None }
     }
 
     fn down(after: u64, reason: Failure) -> Change {
-        Change {
-            up: false,
-            after: Duration::from_secs(after),
-            reason: Some(reason),
-        }
+        Change { up: false, after: Duration::from_secs(after), reason: Some(reason) }
     }
 
     const GOOD: Result<(), Failure> = Ok(());
@@ -190,27 +159,12 @@ mod tests {
         assert_eq!((health.state(), health.is_up()), (State::Unknown, false));
         assert_eq!(changes(&mut health, &[GOOD]), [(0, up(0))]);
         assert!(health.is_up());
-        assert_eq!(
-            changes(&mut Health::new(), &[BAD]),
-            [(0, down(0, Failure::Refused))]
-        );
+        assert_eq!(changes(&mut Health::new(), &[BAD]), [(0, down(0, Failure::Refused))]);
     }
 
     #[test]
     fn later_it_takes_several_in_a_row() {
-        let results = [
-            GOOD,
-            BAD,
-            BAD,
-            GOOD,
-            BAD,
-            BAD,
-            Err(Failure::TimedOut),
-            GOOD,
-            BAD,
-            GOOD,
-            GOOD,
-        ];
+        let results = [GOOD, BAD, BAD, GOOD, BAD, BAD, Err(Failure::TimedOut), GOOD, BAD, GOOD, GOOD];
         let expected = [(0, up(0)), (6, down(2, Failure::TimedOut)), (10, up(1))];
         assert_eq!(changes(&mut Health::new(), &results), expected);
     }
@@ -221,44 +175,22 @@ mod tests {
         assert!(health.is_up());
         assert_eq!(changes(&mut health, &[GOOD, BAD, BAD]), []);
         assert!(health.is_up());
-        assert_eq!(
-            changes(&mut Health::inherited_up(), &[BAD, BAD, BAD]),
-            [(2, down(2, Failure::Refused))]
-        );
+        assert_eq!(changes(&mut Health::inherited_up(), &[BAD, BAD, BAD]), [(2, down(2, Failure::Refused))]);
     }
 
     #[test]
     fn it_tells_what_came_last() {
         let mut health = Health::new();
-        assert_eq!(
-            (health.last(), health.changed(), health.streak),
-            (None, None, 0)
-        );
+        assert_eq!((health.last(), health.changed(), health.streak), (None, None, 0));
         changes(&mut health, &[BAD, GOOD]);
-        assert_eq!(
-            (health.last(), health.changed(), health.streak),
-            (Some(GOOD), Some(Duration::ZERO), 1)
-        );
+        assert_eq!((health.last(), health.changed(), health.streak), (Some(GOOD), Some(Duration::ZERO), 1));
     }
 
     #[test]
     fn failures_are_said_in_words() {
-        let failures = [
-            Failure::Refused,
-            Failure::TimedOut,
-            Failure::Unreachable,
-            Failure::Other(13),
-        ];
+        let failures = [Failure::Refused, Failure::TimedOut, Failure::Unreachable, Failure::Other(13)];
         let words = failures.map(|failure| failure.to_string());
-        assert_eq!(
-            words,
-            [
-                "connection refused",
-                "timed out",
-                "unreachable",
-                "Permission denied (os error 13)"
-            ]
-        );
+        assert_eq!(words, ["connection refused", "timed out", "unreachable", "Permission denied (os error 13)"]);
     }
 
     /// The state after each result, by looking back over those since the last turn.
@@ -269,11 +201,7 @@ mod tests {
             let since = &results[turned..=index];
             let ends_with = |count: u32, good: bool| {
                 since.len() >= count as usize
-                    && since
-                        .iter()
-                        .rev()
-                        .take(count as usize)
-                        .all(|result| result.is_ok() == good)
+                    && since.iter().rev().take(count as usize).all(|result| result.is_ok() == good)
             };
             let next = match state {
                 State::Unknown => {

@@ -80,16 +80,8 @@ impl Intent {
 
     /// Everything that is probed.
     pub fn targets(&self) -> BTreeSet<Target> {
-        let backends = self
-            .services
-            .iter()
-            .flat_map(|service| &service.backends)
-            .map(|backend| backend.target);
-        let addresses = self
-            .names
-            .iter()
-            .flat_map(|name| &name.addresses)
-            .filter_map(|(_, target)| *target);
+        let backends = self.services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
+        let addresses = self.names.iter().flat_map(|name| &name.addresses).filter_map(|(_, target)| *target);
         backends.chain(addresses).collect()
     }
 }
@@ -97,27 +89,10 @@ impl Intent {
 /// Without the keys: who knows them can aim at a slot.
 impl fmt::Debug for Intent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            interfaces,
-            attach,
-            socket,
-            pins,
-            keys: _,
-            services,
-            names,
-            dns,
-        } = self;
+        let Self { interfaces, attach, socket, pins, keys: _, services, names, dns } = self;
         let mut shown = formatter.debug_struct("Intent");
-        shown
-            .field("interfaces", interfaces)
-            .field("attach", attach)
-            .field("socket", socket)
-            .field("pins", pins);
-        shown
-            .field("services", services)
-            .field("names", names)
-            .field("dns", dns)
-            .finish_non_exhaustive()
+        shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);
+        shown.field("services", services).field("names", names).field("dns", dns).finish_non_exhaustive()
     }
 }
 

@@ -31,28 +31,19 @@ pub struct Member {
 pub fn table(slots: u32, members: &[Member]) -> Vec<u32> {
     let weighty = members.iter().filter(|member| member.weight > 0);
     let inverses = inverses(slots);
-    let mut players: Vec<_> = weighty
-        .map(|member| Player::new(member, &inverses))
-        .collect();
+    let mut players: Vec<_> = weighty.map(|member| Player::new(member, &inverses)).collect();
     players.sort_unstable_by_key(|player| (player.rank, player.key));
     deal_turns(slots, &mut players);
 
-    let first_turns = players
-        .iter()
-        .enumerate()
-        .filter(|(_, player)| player.turns > 0);
-    let mut turns: BinaryHeap<_> = first_turns
-        .map(|(index, player)| Reverse((player.time(), index)))
-        .collect();
+    let first_turns = players.iter().enumerate().filter(|(_, player)| player.turns > 0);
+    let mut turns: BinaryHeap<_> = first_turns.map(|(index, player)| Reverse((player.time(), index))).collect();
     let mut table = vec![None; slots as usize];
     while let Some(mut turn) = turns.peek_mut() {
         let Reverse((time, index)) = &mut *turn;
         let Some(player) = players.get_mut(*index) else {
             break;
         };
-        let slot = player
-            .order
-            .find(|slot| matches!(table.get(*slot), Some(None)));
+        let slot = player.order.find(|slot| matches!(table.get(*slot), Some(None)));
         if let Some(slot) = slot.and_then(|slot| table.get_mut(slot)) {
             *slot = Some(player.id);
         }
@@ -81,15 +72,7 @@ struct Player<'a> {
 impl<'a> Player<'a> {
     fn new(member: &Member, inverses: &'a [u32]) -> Self {
         let Member { id, key, weight } = *member;
-        Self {
-            id,
-            key,
-            weight,
-            rank: hash(1, key),
-            order: Order::new(inverses, key),
-            turns: 0,
-            taken: 0,
-        }
+        Self { id, key, weight, rank: hash(1, key), order: Order::new(inverses, key), turns: 0, taken: 0 }
     }
 
     /// When its next turn is: the middle of the next of equal spans, which are the shorter the heavier it is. In units fine
@@ -149,11 +132,7 @@ impl Iterator for Order<'_> {
         self.left = self.left.checked_sub(1)?;
         let inverse = self.inverses.get(self.next)?;
         let slots = self.inverses.len();
-        self.next = if self.next + 1 < slots {
-            self.next + 1
-        } else {
-            0
-        };
+        self.next = if self.next + 1 < slots { self.next + 1 } else { 0 };
         Some(((u64::from(*inverse) * self.factor + self.shift) % slots as u64) as usize)
     }
 }
@@ -166,12 +145,8 @@ fn inverses(prime: u32) -> Vec<u32> {
             0 | 1 => number,
             // prime = quotient * number + remainder is zero, so 1 / number = -quotient / remainder.
             _ => {
-                let of_remainder = inverses
-                    .get((prime % number) as usize)
-                    .copied()
-                    .unwrap_or_default();
-                (u64::from(prime - prime / number) * u64::from(of_remainder) % u64::from(prime))
-                    as u32
+                let of_remainder = inverses.get((prime % number) as usize).copied().unwrap_or_default();
+                (u64::from(prime - prime / number) * u64::from(of_remainder) % u64::from(prime)) as u32
             }
         };
         inverses.push(inverse);
@@ -198,23 +173,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn member(number: u32, weight: u32) -> Member {
-        Member {
-            id: 1_000 + number,
-            key: [number.into(), 0, 0x0406_5000],
-            weight,
-        }
+        Member { id: 1_000 + number, key: [number.into(), 0, 0x0406_5000], weight }
     }
 
     fn members(
         weights: impl Strategy<Value = u32>,
         count: std::ops::Range<usize>,
     ) -> impl Strategy<Value = Vec<Member>> {
-        prop::collection::btree_map(any::<u32>(), weights, count).prop_map(|members| {
-            members
-                .into_iter()
-                .map(|(number, weight)| member(number, weight))
-                .collect()
-        })
+        prop::collection::btree_map(any::<u32>(), weights, count)
+            .prop_map(|members| members.into_iter().map(|(number, weight)| member(number, weight)).collect())
     }
 
     fn sizes() -> impl Strategy<Value = u32> {
@@ -228,11 +195,7 @@ mod tests {
     /// The paper's algorithm as it is told, with whole orders and a search for whose turn it is.
     fn naive(slots: u32, members: &[Member]) -> Vec<u32> {
         let prime = u64::from(slots);
-        let inverse = |number: u64| {
-            (0..prime)
-                .find(|other| number * other % prime == 1)
-                .unwrap_or(0)
-        };
+        let inverse = |number: u64| (0..prime).find(|other| number * other % prime == 1).unwrap_or(0);
         let inverses: Vec<u64> = (0..prime).map(inverse).collect();
         let mut members: Vec<_> = members.iter().filter(|member| member.weight > 0).collect();
         members.sort_by_key(|member| (hash(1, member.key), member.key));
@@ -242,25 +205,15 @@ mod tests {
                 let [first, factor, shift] = [2, 3, 4].map(|seed| hash(seed, member.key));
                 let numbers = (0..prime).map(|turn| ((first % prime + turn) % prime) as usize);
                 numbers
-                    .map(|number| {
-                        ((inverses[number] * (1 + factor % (prime - 1)) + shift % prime) % prime)
-                            as usize
-                    })
+                    .map(|number| ((inverses[number] * (1 + factor % (prime - 1)) + shift % prime) % prime) as usize)
                     .collect()
             })
             .collect();
         let total: u64 = members.iter().map(|member| u64::from(member.weight)).sum();
-        let mut turns: Vec<u64> = members
-            .iter()
-            .map(|member| prime * u64::from(member.weight) / total)
-            .collect();
+        let mut turns: Vec<u64> = members.iter().map(|member| prime * u64::from(member.weight) / total).collect();
         let mut by_remainder: Vec<usize> = (0..members.len()).collect();
-        by_remainder
-            .sort_by_key(|index| Reverse(prime * u64::from(members[*index].weight) % total));
-        for index in by_remainder
-            .into_iter()
-            .take((prime - turns.iter().sum::<u64>()) as usize)
-        {
+        by_remainder.sort_by_key(|index| Reverse(prime * u64::from(members[*index].weight) % total));
+        for index in by_remainder.into_iter().take((prime - turns.iter().sum::<u64>()) as usize) {
             turns[index] += 1;
         }
         let mut taken = vec![0; members.len()];
@@ -268,21 +221,11 @@ mod tests {
         for _ in 0..slots {
             // (2 taken + 1) / weight without a division.
             let earlier = |one: &usize, other: &usize| {
-                let time = |of: usize, weight_of: usize| {
-                    (2 * taken[of] + 1) * u64::from(members[weight_of].weight)
-                };
-                time(*one, *other)
-                    .cmp(&time(*other, *one))
-                    .then(one.cmp(other))
+                let time = |of: usize, weight_of: usize| (2 * taken[of] + 1) * u64::from(members[weight_of].weight);
+                time(*one, *other).cmp(&time(*other, *one)).then(one.cmp(other))
             };
-            let next = (0..members.len())
-                .filter(|index| taken[*index] < turns[*index])
-                .min_by(earlier)
-                .unwrap();
-            let slot = orders[next]
-                .iter()
-                .find(|slot| table[**slot].is_none())
-                .unwrap();
+            let next = (0..members.len()).filter(|index| taken[*index] < turns[*index]).min_by(earlier).unwrap();
+            let slot = orders[next].iter().find(|slot| table[**slot].is_none()).unwrap();
             table[*slot] = Some(members[next].id);
             taken[next] += 1;
         }
@@ -293,12 +236,7 @@ mod tests {
     fn a_recorded_table_comes_out_again() {
         let members = [member(1, 1), member(2, 2), member(3, 1)];
         let table: Vec<u32> = table(23, &members).iter().map(|id| id - 1_000).collect();
-        assert_eq!(
-            table,
-            [
-                2, 1, 2, 2, 1, 1, 3, 3, 3, 3, 2, 2, 2, 2, 3, 2, 1, 1, 2, 2, 2, 3, 1
-            ]
-        );
+        assert_eq!(table, [2, 1, 2, 2, 1, 1, 3, 3, 3, 3, 2, 2, 2, 2, 3, 2, 1, 1, 2, 2, 2, 3, 1]);
     }
 
     #[test]
@@ -311,9 +249,7 @@ mod tests {
     /// Turns given out in passing leave the large one with 300 slots too many.
     #[test]
     fn one_large_weight_among_many_small_ones_is_met() {
-        let members: Vec<_> = (0..=500)
-            .map(|number| member(number, if number == 0 { 1_000 } else { 1 }))
-            .collect();
+        let members: Vec<_> = (0..=500).map(|number| member(number, if number == 0 { 1_000 } else { 1 })).collect();
         let table = table(65_537, &members);
         assert_eq!(count(&table, 1_000), 43_691);
         assert!((1..=500).all(|number| matches!(count(&table, 1_000 + number), 43 | 44)));

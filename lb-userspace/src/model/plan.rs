@@ -120,7 +120,9 @@ impl Draft {
             let (region, members) = match wanted {
                 Wanted::Dns if known.is_some() => continue,
                 Wanted::Dns => (NO_TABLE, [].into()),
-                Wanted::Balanced { slots, members } if known.as_ref().is_some_and(|known| known.has(*slots, members)) => {
+                Wanted::Balanced { slots, members }
+                    if known.as_ref().is_some_and(|known| known.has(*slots, members)) =>
+                {
                     self.claim(desired, endpoint);
                     continue;
                 }
@@ -175,7 +177,8 @@ impl Draft {
 
     /// First goes what leads somewhere.
     fn remove_what_leads(&mut self, desired: &Desired) {
-        let answers: Vec<_> = self.actual.answers.keys().filter(|key| !desired.answers.contains_key(key)).copied().collect();
+        let answers: Vec<_> =
+            self.actual.answers.keys().filter(|key| !desired.answers.contains_key(key)).copied().collect();
         for key in answers {
             self.push(Op::RemoveAnswer { key });
         }

@@ -4,16 +4,8 @@ use super::{FULL, errors, says};
 
 #[test]
 fn numbers_out_of_range() {
-    says(
-        "rise = 1",
-        "rise = 0",
-        "config:13: check `web`: rise 0 is out of range; write 1 to 1000",
-    );
-    says(
-        "fall = 4",
-        "fall = 0",
-        "config:14: check `web`: fall 0 is out of range; write 1 to 1000",
-    );
+    says("rise = 1", "rise = 0", "config:13: check `web`: rise 0 is out of range; write 1 to 1000");
+    says("fall = 4", "fall = 0", "config:14: check `web`: fall 0 is out of range; write 1 to 1000");
     says(
         "timeout_ms = 300",
         "timeout_ms = 0",
@@ -24,11 +16,7 @@ fn numbers_out_of_range() {
         "interval_ms = 0",
         "config:17: check `own`: interval_ms 0 is out of range; write 1 to 86400000",
     );
-    says(
-        "port = 8081",
-        "port = 65536",
-        "config:10: check `web`: port 65536 is not a port; write 1 to 65535",
-    );
+    says("port = 8081", "port = 65536", "config:10: check `web`: port 65536 is not a port; write 1 to 65535");
 }
 
 #[test]
@@ -42,30 +30,16 @@ fn a_timeout_longer_than_the_interval() {
 
 #[test]
 fn unknown_ones() {
-    says(
-        "kind = \"tcp\"",
-        "kind = \"http\"",
-        "config:9: check `web`: kind `http` is unknown; write \"tcp\"",
-    );
+    says("kind = \"tcp\"", "kind = \"http\"", "config:9: check `web`: kind `http` is unknown; write \"tcp\"");
     says(
         "check = \"own\"",
         "check = \"wep\"",
         "config:27: service `web`: there is no check `wep`; those that are there are `own`, `web`",
     );
-    let without = FULL
-        .replace("check = \"web\"", "")
-        .replace("check = \"own\"", "check = \"wep\"");
-    let (start, rest) = (
-        without.find("[check.web]").unwrap(),
-        without.find("[[service]]").unwrap(),
-    );
-    let without = without
-        .replace(&without[start..rest], "")
-        .replace("protocol = \"udp\"", "");
-    assert_eq!(
-        errors(&without),
-        "config:16: service `web`: there is no check `wep`; write one, [check.<name>]"
-    );
+    let without = FULL.replace("check = \"web\"", "").replace("check = \"own\"", "check = \"wep\"");
+    let (start, rest) = (without.find("[check.web]").unwrap(), without.find("[[service]]").unwrap());
+    let without = without.replace(&without[start..rest], "").replace("protocol = \"udp\"", "");
+    assert_eq!(errors(&without), "config:16: service `web`: there is no check `wep`; write one, [check.<name>]");
 }
 
 #[test]

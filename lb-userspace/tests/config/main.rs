@@ -28,18 +28,13 @@ fn errors(text: &str) -> String {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/config")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
 }
 
 /// What is said when one line of the full config, and all like it, is another.
 #[track_caller]
 fn says(line: &str, instead: &str, expected: &str) {
     assert!(FULL.lines().any(|other| other == line), "no line is {line}");
-    let lines: Vec<_> = FULL
-        .lines()
-        .map(|other| if other == line { instead } else { other })
-        .collect();
+    let lines: Vec<_> = FULL.lines().map(|other| if other == line { instead } else { other }).collect();
     assert_eq!(errors(&lines.join("\n")), expected);
 }

@@ -18,32 +18,13 @@ use std::{
 };
 
 fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Check {
-    Check {
-        interval: Duration::from_millis(interval),
-        timeout: Duration::from_millis(timeout),
-        rise,
-        fall,
-    }
+    Check { interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout), rise, fall }
 }
 
-fn backend(
-    address: &str,
-    protocol: u8,
-    port: u16,
-    weight: u32,
-    probed: u16,
-    check: Check,
-) -> Backend {
+fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: Check) -> Backend {
     let address: IpAddr = address.parse().unwrap();
-    let target = Target {
-        address: SocketAddr::new(address, probed),
-        check,
-    };
-    Backend {
-        endpoint: Endpoint::new(address, protocol, port),
-        weight,
-        target,
-    }
+    let target = Target { address: SocketAddr::new(address, probed), check };
+    Backend { endpoint: Endpoint::new(address, protocol, port), weight, target }
 }
 
 #[test]
@@ -63,10 +44,7 @@ fn every_key_has_its_meaning() {
             mode: Mode::Nat,
             slots: 1_009,
             claim: false,
-            backends: vec![
-                backend("10.0.0.11", TCP, 8_080, 10, 8_080, own),
-                backend("10.0.0.12", TCP, 80, 1, 80, own),
-            ],
+            backends: vec![backend("10.0.0.11", TCP, 8_080, 10, 8_080, own), backend("10.0.0.12", TCP, 80, 1, 80, own)],
         },
         Service {
             name: "quic".into(),
@@ -74,23 +52,14 @@ fn every_key_has_its_meaning() {
             mode: Mode::Dsr,
             slots: 251,
             claim: true,
-            backends: vec![
-                backend("fd00::11", UDP, 443, 0, 8_081, web),
-                backend("fd00::12", UDP, 443, 1, 8_081, web),
-            ],
+            backends: vec![backend("fd00::11", UDP, 443, 0, 8_081, web), backend("fd00::12", UDP, 443, 1, 8_081, web)],
         },
     ];
     assert_eq!(intent.services(), services);
-    let listens: [SocketAddr; 2] = [
-        "192.0.2.53:5353".parse().unwrap(),
-        "[2001:db8::53]:5353".parse().unwrap(),
-    ];
+    let listens: [SocketAddr; 2] = ["192.0.2.53:5353".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()];
     assert_eq!(intent.dns(), listens);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-    let target = |text: &str| Target {
-        address: SocketAddr::new(address(text), 8_081),
-        check: web,
-    };
+    let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: web };
     let addresses = ["10.0.0.11", "2001:db8::11"].map(|text| (address(text), Some(target(text))));
     let names = [
         Name {
@@ -107,13 +76,8 @@ fn every_key_has_its_meaning() {
         },
     ];
     assert_eq!(intent.names(), names);
-    let backends = services
-        .iter()
-        .flat_map(|service| &service.backends)
-        .map(|backend| backend.target);
-    let targets: BTreeSet<Target> = backends
-        .chain(["10.0.0.11", "2001:db8::11"].map(target))
-        .collect();
+    let backends = services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
+    let targets: BTreeSet<Target> = backends.chain(["10.0.0.11", "2001:db8::11"].map(target)).collect();
     assert_eq!(intent.targets(), targets);
 }
 
@@ -124,31 +88,14 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(intent.socket(), Path::new(DEFAULT_SOCKET));
     assert_eq!(intent.pins(), Path::new(DEFAULT_PINS));
     assert!(intent.dns().is_empty() && intent.names().is_empty());
-    let [service] = intent.services() else {
-        panic!("{:?}", intent.services())
-    };
-    assert_eq!(
-        (service.slots, service.claim, service.endpoint.protocol()),
-        (251, true, TCP)
-    );
-    assert_eq!(
-        service.backends,
-        [backend(
-            "10.0.0.11",
-            TCP,
-            80,
-            1,
-            80,
-            check(1_000, 500, 2, 3)
-        )]
-    );
+    let [service] = intent.services() else { panic!("{:?}", intent.services()) };
+    assert_eq!((service.slots, service.claim, service.endpoint.protocol()), (251, true, TCP));
+    assert_eq!(service.backends, [backend("10.0.0.11", TCP, 80, 1, 80, check(1_000, 500, 2, 3))]);
 }
 
 #[test]
 fn who_shares_a_target_shares_its_probe() {
-    let text = FULL
-        .replace("port = 8080", "port = 8081")
-        .replace("check = \"own\"", "check = \"web\"");
+    let text = FULL.replace("port = 8080", "port = 8081").replace("check = \"own\"", "check = \"web\"");
     let intent = intent(&text).unwrap();
     // The backend 10.0.0.11 and the address of the name.
     assert_eq!(intent.targets().len(), 5);
@@ -167,22 +114,14 @@ fn readme_and_fixtures_are_right() {
 fn keys_come_from_the_secret_alone() {
     // Recorded: other keys would give every flow another backend.
     let recorded = Keys {
-        flow: [
-            15_954_982_952_446_363_445,
-            6_286_406_679_393_843_898,
-            11_185_271_268_571_040_609,
-        ],
+        flow: [15_954_982_952_446_363_445, 6_286_406_679_393_843_898, 11_185_271_268_571_040_609],
         multiplier: 10_131_159_854_801_434_529,
         name: 6_104_774_246_701_732_679,
     };
     assert_eq!(intent(FULL).unwrap().keys(), recorded);
-    let changed = FULL
-        .replace("eth1", "eth2")
-        .replace("slots = 1009", "slots = 2003");
+    let changed = FULL.replace("eth1", "eth2").replace("slots = 1009", "slots = 2003");
     assert_eq!(intent(&changed).unwrap().keys(), recorded);
-    let of_file = Intent::new(&Config::read(&fixture("least.toml")).unwrap())
-        .unwrap()
-        .keys();
+    let of_file = Intent::new(&Config::read(&fixture("least.toml")).unwrap()).unwrap().keys();
     let inline = FULL.replace("0123456789abcdef", "fedcba9876543210");
     assert_eq!(intent(&inline).unwrap().keys(), of_file);
     assert_ne!(of_file, recorded);
@@ -214,14 +153,9 @@ fn the_secret_is_never_shown() {
         "secret = { a = \"1234567890123456\" }",
         "secret = \"123456789012345\"",
     ] {
-        let errors = Config::parse(&FULL.replace(secret, instead))
-            .and_then(|config| Intent::new(&config))
-            .unwrap_err();
+        let errors = Config::parse(&FULL.replace(secret, instead)).and_then(|config| Intent::new(&config)).unwrap_err();
         let shown = format!("{errors} {errors:?}");
         assert!(!shown.contains("12345"), "{shown}");
-        assert!(
-            errors.to_string().starts_with("config:4: ") || instead.ends_with("3456"),
-            "{shown}"
-        );
+        assert!(errors.to_string().starts_with("config:4: ") || instead.ends_with("3456"), "{shown}");
     }
 }

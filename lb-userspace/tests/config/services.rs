@@ -4,26 +4,14 @@ use super::{FULL, errors, intent, says};
 
 #[test]
 fn missing_keys() {
-    says(
-        "name = \"web\"",
-        "",
-        "config:19: no `name`; write name = \"...\"",
-    );
+    says("name = \"web\"", "", "config:19: no `name`; write name = \"...\"");
     says(
         "address = \"192.0.2.10\"",
         "",
         "config:19: service `web`: no `address`; write address = \"...\", where clients connect to",
     );
-    says(
-        "port = 80",
-        "",
-        "config:19: service `web`: no `port`; write port = ..., where clients connect to",
-    );
-    says(
-        "mode = \"nat\"",
-        "",
-        "config:19: service `web`: no `mode`; write mode = \"dsr\" or mode = \"nat\"",
-    );
+    says("port = 80", "", "config:19: service `web`: no `port`; write port = ..., where clients connect to");
+    says("mode = \"nat\"", "", "config:19: service `web`: no `mode`; write mode = \"dsr\" or mode = \"nat\"");
     says(
         "address = \"10.0.0.12\"",
         "",
@@ -68,92 +56,35 @@ fn words() {
 #[test]
 fn addresses() {
     for (address, problem) in [
-        (
-            "192.0.2",
-            "`192.0.2` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10",
-        ),
-        (
-            "192.0.2.10:80",
-            "`192.0.2.10:80` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10",
-        ),
-        (
-            "0.0.0.0",
-            "0.0.0.0 is the unspecified address; write the address of one machine",
-        ),
-        (
-            "224.0.0.1",
-            "224.0.0.1 is a multicast address; write the address of one machine",
-        ),
-        (
-            "127.0.0.1",
-            "127.0.0.1 is a loopback address; write the address of one machine",
-        ),
-        (
-            "255.255.255.255",
-            "255.255.255.255 is the broadcast address; write the address of one machine",
-        ),
+        ("192.0.2", "`192.0.2` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10"),
+        ("192.0.2.10:80", "`192.0.2.10:80` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10"),
+        ("0.0.0.0", "0.0.0.0 is the unspecified address; write the address of one machine"),
+        ("224.0.0.1", "224.0.0.1 is a multicast address; write the address of one machine"),
+        ("127.0.0.1", "127.0.0.1 is a loopback address; write the address of one machine"),
+        ("255.255.255.255", "255.255.255.255 is the broadcast address; write the address of one machine"),
     ] {
         let expected = format!("config:21: service `web`: address {problem}");
-        says(
-            "address = \"192.0.2.10\"",
-            &format!("address = \"{address}\""),
-            &expected,
-        );
+        says("address = \"192.0.2.10\"", &format!("address = \"{address}\""), &expected);
         let expected = format!("config:30: service `web`: backend address {problem}");
-        says(
-            "address = \"10.0.0.11\"",
-            &format!("address = \"{address}\""),
-            &expected,
-        );
+        says("address = \"10.0.0.11\"", &format!("address = \"{address}\""), &expected);
     }
     for (address, problem) in [
-        (
-            "::",
-            ":: is the unspecified address; write the address of one machine",
-        ),
-        (
-            "ff02::1",
-            "ff02::1 is a multicast address; write the address of one machine",
-        ),
-        (
-            "::1",
-            "::1 is a loopback address; write the address of one machine",
-        ),
-        (
-            "::ffff:192.0.2.1",
-            "::ffff:192.0.2.1 is an IPv4 address in IPv6 form; write it in IPv4 form",
-        ),
-        (
-            "fe80::1",
-            "fe80::1 is a link-local address; write a global or unique local one",
-        ),
+        ("::", ":: is the unspecified address; write the address of one machine"),
+        ("ff02::1", "ff02::1 is a multicast address; write the address of one machine"),
+        ("::1", "::1 is a loopback address; write the address of one machine"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1 is an IPv4 address in IPv6 form; write it in IPv4 form"),
+        ("fe80::1", "fe80::1 is a link-local address; write a global or unique local one"),
     ] {
         let expected = format!("config:39: service `quic`: address {problem}");
-        says(
-            "address = \"2001:db8::10\"",
-            &format!("address = \"{address}\""),
-            &expected,
-        );
+        says("address = \"2001:db8::10\"", &format!("address = \"{address}\""), &expected);
     }
 }
 
 #[test]
 fn ports() {
-    says(
-        "port = 80",
-        "port = 0",
-        "config:22: service `web`: port 0 is not a port; write 1 to 65535",
-    );
-    says(
-        "port = 8080",
-        "port = 0",
-        "config:31: service `web`: backend port 0 is not a port; write 1 to 65535",
-    );
-    says(
-        "port = 8080",
-        "port = -1",
-        "config:31: service `web`: backend port -1 is not a port; write 1 to 65535",
-    );
+    says("port = 80", "port = 0", "config:22: service `web`: port 0 is not a port; write 1 to 65535");
+    says("port = 8080", "port = 0", "config:31: service `web`: backend port 0 is not a port; write 1 to 65535");
+    says("port = 8080", "port = -1", "config:31: service `web`: backend port -1 is not a port; write 1 to 65535");
     says(
         "mode = \"nat\"",
         "mode = \"dsr\"",
@@ -174,18 +105,13 @@ fn one_endpoint_twice() {
         "config:53: service `more`: service `web`, at line 19, has the same address, port and protocol; change one of them, or \
          merge the services"
     );
-    let other_protocol = text.replace(
-        "mode = \"dsr\"\n[[",
-        "mode = \"dsr\"\nprotocol = \"udp\"\ncheck = \"web\"\n[[",
-    );
+    let other_protocol = text.replace("mode = \"dsr\"\n[[", "mode = \"dsr\"\nprotocol = \"udp\"\ncheck = \"web\"\n[[");
     intent(&other_protocol).unwrap();
 }
 
 #[test]
 fn one_where_dns_is() {
-    let text = FULL
-        .replace("192.0.2.53", "192.0.2.10")
-        .replace("port = 5353", "port = 80");
+    let text = FULL.replace("192.0.2.53", "192.0.2.10").replace("port = 5353", "port = 80");
     assert_eq!(
         errors(&text),
         "config:19: service `web`: DNS questions are answered at 192.0.2.10 port 80; write another address or port"
@@ -194,11 +120,7 @@ fn one_where_dns_is() {
 
 #[test]
 fn weights() {
-    says(
-        "weight = 10",
-        "weight = 65536",
-        "config:32: service `web`: weight 65536 is out of range; write 0 to 65535",
-    );
+    says("weight = 10", "weight = 65536", "config:32: service `web`: weight 65536 is out of range; write 0 to 65535");
     says(
         "address = \"fd00::12\"",
         "address = \"fd00::12\"\nweight = 0",
@@ -210,50 +132,28 @@ fn weights() {
 fn no_backend() {
     let text = "interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\n\
          port = 80\nmode = \"nat\"\n";
-    assert_eq!(
-        errors(text),
-        "config:3: service `web`: no backend; write a [[service.backend]] with its address"
-    );
+    assert_eq!(errors(text), "config:3: service `web`: no backend; write a [[service.backend]] with its address");
 }
 
 #[test]
 fn slots() {
-    says(
-        "slots = 1009",
-        "slots = 250",
-        "config:25: service `web`: slots 250 is out of range; write 251 to 65537",
-    );
-    says(
-        "slots = 1009",
-        "slots = 65538",
-        "config:25: service `web`: slots 65538 is out of range; write 251 to 65537",
-    );
-    says(
-        "slots = 1009",
-        "slots = 1000",
-        "config:25: service `web`: slots 1000 is not a prime; write 1009",
-    );
+    says("slots = 1009", "slots = 250", "config:25: service `web`: slots 250 is out of range; write 251 to 65537");
+    says("slots = 1009", "slots = 65538", "config:25: service `web`: slots 65538 is out of range; write 251 to 65537");
+    says("slots = 1009", "slots = 1000", "config:25: service `web`: slots 1000 is not a prime; write 1009");
     says(
         "weight = 10",
         "weight = 504",
         "config:25: service `web`: 1009 slots are too few for a backend with weight 1 of 505, which needs a share of at least 2; \
          write slots = 1013 or more, or weights that differ less",
     );
-    let text = FULL
-        .replace("slots = 1009\n", "")
-        .replace("weight = 10", "weight = 40000");
+    let text = FULL.replace("slots = 1009\n", "").replace("weight = 10", "weight = 40000");
     assert_eq!(
         errors(&text),
         "config:19: service `web`: 251 slots are too few for a backend with weight 1 of 40001, which needs a share of at least \
          2; write weights that differ less, or fewer backends"
     );
     // Exactly a share of two.
-    intent(
-        &FULL
-            .replace("slots = 1009", "slots = 1013")
-            .replace("weight = 10", "weight = 505"),
-    )
-    .unwrap();
+    intent(&FULL.replace("slots = 1009", "slots = 1013").replace("weight = 10", "weight = 505")).unwrap();
 }
 
 #[test]

@@ -5,7 +5,8 @@ use lb_common::tables::{MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES};
 use lb_userspace::config::Config;
 use std::fmt::Write as _;
 
-const NO_SECRET: &str = "no `secret`; write secret = \"...\" or secret_file = \"...\" with the output of `openssl rand -hex 16`";
+const NO_SECRET: &str =
+    "no `secret`; write secret = \"...\" or secret_file = \"...\" with the output of `openssl rand -hex 16`";
 
 #[test]
 fn an_empty_config() {
@@ -25,11 +26,7 @@ fn interfaces() {
         "interfaces = []",
         "config: no interface; write interfaces = [\"eth0\"] with the names that `ip link` shows",
     );
-    says(
-        line,
-        "interfaces = [\"eth0\",\n\"eth0\"]",
-        "config:3: interface `eth0` is there twice; write it once",
-    );
+    says(line, "interfaces = [\"eth0\",\n\"eth0\"]", "config:3: interface `eth0` is there twice; write it once");
     for name in ["", "sixteen-bytes-xx", "eth 0", "a/b", "a:b", ".", ".."] {
         let expected = format!(
             "config:2: `{name}` is not the name of an interface; write 1 to 15 bytes without spaces, `/` and `:`, as `ip link` \
@@ -92,9 +89,7 @@ fn relative_paths() {
 
 #[test]
 fn more_than_the_maps_hold() {
-    let interfaces: Vec<_> = (0..=MAX_INTERFACES)
-        .map(|number| format!("eth{number}"))
-        .collect();
+    let interfaces: Vec<_> = (0..=MAX_INTERFACES).map(|number| format!("eth{number}")).collect();
     says(
         "interfaces = [\"eth0\", \"eth1\"]",
         &format!("interfaces = {interfaces:?}"),
@@ -120,16 +115,10 @@ fn more_than_the_maps_hold() {
             "[[service]]\nname = \"s{service}\"\naddress = \"2001:db8::{service:x}:1\"\nport = 80\nmode = \"dsr\""
         );
         for number in 0..=MAX_BACKENDS / 64 {
-            let _ = writeln!(
-                backends,
-                "[[service.backend]]\naddress = \"fd00::{number:x}:1\""
-            );
+            let _ = writeln!(backends, "[[service.backend]]\naddress = \"fd00::{number:x}:1\"");
         }
     }
-    let expected = format!(
-        "config: {} backends are more than the maps hold; write at most 16384",
-        MAX_BACKENDS + 64
-    );
+    let expected = format!("config: {} backends are more than the maps hold; write at most 16384", MAX_BACKENDS + 64);
     assert_eq!(errors(&backends), expected);
 }
 
@@ -154,9 +143,6 @@ fn errors_of_a_file_have_its_name() {
     let error = Config::read(&path).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!(
-            "{}: cannot read the config: No such file or directory (os error 2)",
-            path.display()
-        )
+        format!("{}: cannot read the config: No such file or directory (os error 2)", path.display())
     );
 }

@@ -1,10 +1,5 @@
 //! What the end-to-end tests start from: a lab with servers and an agent, its config, and what the status says.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 use serde_json::Value;
 use std::{
@@ -49,12 +44,7 @@ impl Site {
                 .flat_map(|service| service["backends"].as_array().unwrap());
             backends.all(|backend| backend["serving"] == (backend["weight"] != 0))
         });
-        Self {
-            config,
-            agent,
-            servers,
-            lab,
-        }
+        Self { config, agent, servers, lab }
     }
 
     /// Where the services are.
@@ -113,26 +103,15 @@ pub fn services(lab: &Lab, mode: &str, weights: &[u32]) -> String {
             }
         };
         let hosts = lab.backends().iter().zip(weights);
-        let backends: Vec<_> = hosts
-            .map(|(host, weight)| (SocketAddr::new(of_family(host), server_port(mode)), *weight))
-            .collect();
+        let backends: Vec<_> =
+            hosts.map(|(host, weight)| (SocketAddr::new(of_family(host), server_port(mode)), *weight)).collect();
         service(name, "tcp", address, mode, &backends)
     };
-    SERVICES
-        .iter()
-        .zip(service_addresses(lab))
-        .map(service)
-        .collect()
+    SERVICES.iter().zip(service_addresses(lab)).map(service).collect()
 }
 
 /// The part of a config that is about one service.
-pub fn service(
-    name: &str,
-    protocol: &str,
-    address: SocketAddr,
-    mode: &str,
-    backends: &[(SocketAddr, u32)],
-) -> String {
+pub fn service(name: &str, protocol: &str, address: SocketAddr, mode: &str, backends: &[(SocketAddr, u32)]) -> String {
     let mut text = format!(
         "\n[[service]]\nname = \"{name}\"\naddress = \"{}\"\nport = {}\nprotocol = \"{protocol}\"\n\
          mode = \"{mode}\"\ncheck = \"web\"\nslots = 1009\n",
@@ -141,11 +120,7 @@ pub fn service(
     );
     for (backend, weight) in backends {
         let (ip, port) = (backend.ip(), backend.port());
-        writeln!(
-            text,
-            "[[service.backend]]\naddress = \"{ip}\"\nport = {port}\nweight = {weight}"
-        )
-        .unwrap();
+        writeln!(text, "[[service.backend]]\naddress = \"{ip}\"\nport = {port}\nweight = {weight}").unwrap();
     }
     text
 }
@@ -159,9 +134,7 @@ pub fn dns(lab: &Lab) -> String {
 /// The part of a config that is about one name; `more` is put behind it, such as `check = "web"`.
 pub fn name(name: &str, addresses: &[IpAddr], more: &str) -> String {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    format!(
-        "\n[[dns.name]]\nname = \"{name}\"\nttl_seconds = 5\naddresses = {addresses:?}\n{more}\n"
-    )
+    format!("\n[[dns.name]]\nname = \"{name}\"\nttl_seconds = 5\naddresses = {addresses:?}\n{more}\n")
 }
 
 /// Where a lab's [`SERVICES`] are.
@@ -192,10 +165,7 @@ pub fn wait_for(agent: &Agent, what: &str, mut holds: impl FnMut(&Value) -> bool
         holds(&last).then(|| last.clone())
     });
     waited.unwrap_or_else(|error| {
-        panic!(
-            "{error:#}; the status is {last:#}; the agent's log:\n{}",
-            agent.running().log()
-        )
+        panic!("{error:#}; the status is {last:#}; the agent's log:\n{}", agent.running().log())
     })
 }
 
@@ -220,9 +190,7 @@ pub fn backend_of(status: &Value, service: SocketAddr, backend: SocketAddr) -> &
 pub fn serving(status: &Value, service: SocketAddr) -> BTreeSet<SocketAddr> {
     let backends = status_of(status, service)["backends"].as_array().unwrap();
     let serving = backends.iter().filter(|backend| backend["serving"] == true);
-    serving
-        .map(|backend| address(&backend["address"]))
-        .collect()
+    serving.map(|backend| address(&backend["address"])).collect()
 }
 
 /// A counter of the status, such as `packets` `forwarded_dsr`.

@@ -2,9 +2,8 @@
 
 use super::{BROADCAST, Mac, ROUTER_MAC, Side, WAN_MAC};
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, IpFragOffset, IpHeaders,
-    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader, TcpOptionElement,
-    icmpv6::NeighborAdvertisementHeader,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Header,
+    Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader, TcpOptionElement, icmpv6::NeighborAdvertisementHeader,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -61,30 +60,18 @@ impl FlowFrame {
 
     pub fn bytes(&self) -> Vec<u8> {
         let link = PacketBuilder::ethernet2(self.sender, self.receiver);
-        let ip = link.ip(ip_header(
-            self.from.ip(),
-            self.to.ip(),
-            self.hops,
-            self.mark,
-            self.class,
-        ));
+        let ip = link.ip(ip_header(self.from.ip(), self.to.ip(), self.hops, self.mark, self.class));
         let mut frame = Vec::new();
         if self.transport == Transport::Tcp {
             let mut tcp = TcpHeader::new(self.from.port(), self.to.port(), 0x1234_5678, 0xfaf0);
             (tcp.ack, tcp.psh, tcp.acknowledgment_number) = (true, true, 0x9abc_def0);
-            tcp.set_options(&[TcpOptionElement::Timestamp(0x0102_0304, 0x0506_0708)])
-                .unwrap();
+            tcp.set_options(&[TcpOptionElement::Timestamp(0x0102_0304, 0x0506_0708)]).unwrap();
             ip.tcp_header(tcp).write(&mut frame, &self.payload).unwrap();
         } else {
-            ip.udp(self.from.port(), self.to.port())
-                .write(&mut frame, &self.payload)
-                .unwrap();
+            ip.udp(self.from.port(), self.to.port()).write(&mut frame, &self.payload).unwrap();
         }
         if self.transport == Transport::UdpWithoutChecksum {
-            assert!(
-                self.from.is_ipv4(),
-                "UDP over IPv6 always has a checksum (RFC 8200 section 8.1)"
-            );
+            assert!(self.from.is_ipv4(), "UDP over IPv6 always has a checksum (RFC 8200 section 8.1)");
             frame[40..42].fill(0);
         }
         frame
@@ -115,8 +102,7 @@ pub fn ip_header(from: IpAddr, to: IpAddr, hops: u8, mark: u16, class: u8) -> Ip
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             // The builder sets the protocol and the lengths.
-            let mut header =
-                Ipv4Header::new(0, hops, IpNumber::UDP, from.octets(), to.octets()).unwrap();
+            let mut header = Ipv4Header::new(0, hops, IpNumber::UDP, from.octets(), to.octets()).unwrap();
             header.identification = mark;
             header.dscp = (class >> 2).try_into().unwrap();
             header.ecn = (class & 3).try_into().unwrap();
@@ -143,19 +129,14 @@ pub fn odd(side: &Side, edit: impl FnOnce(&mut IpHeaders)) -> Vec<u8> {
     edit(&mut header);
     let mut frame = Vec::new();
     let builder = PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).ip(header);
-    builder
-        .tcp(40_000, 443, 0x1234_5678, 0xfaf0)
-        .write(&mut frame, &[0x55; 32])
-        .unwrap();
+    builder.tcp(40_000, 443, 0x1234_5678, 0xfaf0).write(&mut frame, &[0x55; 32]).unwrap();
     frame
 }
 
 /// An IPv4 fragment of a packet to the service.
 pub fn fragment(side: &Side, offset: u16, more: bool) -> Vec<u8> {
     odd(side, |header| {
-        let IpHeaders::Ipv4(header, _) = header else {
-            panic!("IPv6 fragments by an extension")
-        };
+        let IpHeaders::Ipv4(header, _) = header else { panic!("IPv6 fragments by an extension") };
         header.dont_fragment = false;
         header.more_fragments = more;
         header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
@@ -165,16 +146,8 @@ pub fn fragment(side: &Side, offset: u16, more: bool) -> Vec<u8> {
 /// A packet to the service of a protocol that is neither TCP nor UDP.
 pub fn other(side: &Side, protocol: u8) -> Vec<u8> {
     let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).ip(ip_header(
-        side.client,
-        side.service,
-        57,
-        1,
-        0,
-    ));
-    builder
-        .write(&mut frame, IpNumber(protocol), &[0x55; 32])
-        .unwrap();
+    let builder = PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).ip(ip_header(side.client, side.service, 57, 1, 0));
+    builder.write(&mut frame, IpNumber(protocol), &[0x55; 32]).unwrap();
     frame
 }
 
@@ -222,10 +195,7 @@ impl Arp {
             &self.target_address.octets(),
         );
         let mut frame = Vec::new();
-        PacketBuilder::ethernet2(self.sender, self.receiver)
-            .arp(packet.unwrap())
-            .write(&mut frame)
-            .unwrap();
+        PacketBuilder::ethernet2(self.sender, self.receiver).arp(packet.unwrap()).write(&mut frame).unwrap();
         frame
     }
 }
@@ -246,9 +216,7 @@ pub struct Neighbor {
 impl Neighbor {
     /// Who has `target`? Sent to its solicited-node group (RFC 4291 section 2.7.1), without options.
     pub fn solicitation(from: IpAddr, target: IpAddr) -> Self {
-        let (IpAddr::V6(from), IpAddr::V6(target)) = (from, target) else {
-            panic!("neighbour discovery is IPv6's")
-        };
+        let (IpAddr::V6(from), IpAddr::V6(target)) = (from, target) else { panic!("neighbour discovery is IPv6's") };
         let [.., a, b, c] = target.octets();
         let group = u16::from_be_bytes([0xff, a]);
         Self {
@@ -273,26 +241,14 @@ impl Neighbor {
     /// What RFC 4861 section 7.2.4 wants for an answer.
     pub fn advertisement(&self, mac: Mac) -> Self {
         let nobody = self.from.is_unspecified();
-        let header = NeighborAdvertisementHeader {
-            router: false,
-            solicited: !nobody,
-            r#override: true,
-        };
+        let header = NeighborAdvertisementHeader { router: false, solicited: !nobody, r#override: true };
         let mut options = vec![2, 1];
         options.extend(mac);
         Self {
-            receiver: if nobody {
-                [0x33, 0x33, 0, 0, 0, 1]
-            } else {
-                self.sender
-            },
+            receiver: if nobody { [0x33, 0x33, 0, 0, 0, 1] } else { self.sender },
             sender: mac,
             from: self.target,
-            to: if nobody {
-                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)
-            } else {
-                self.from
-            },
+            to: if nobody { Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) } else { self.from },
             hops: 255,
             kind: Icmpv6Type::NeighborAdvertisement(header),
             target: self.target,
@@ -305,10 +261,7 @@ impl Neighbor {
         let payload = [&self.target.octets()[..], &self.options].concat();
         let mut frame = Vec::new();
         let builder = PacketBuilder::ethernet2(self.sender, self.receiver).ip(header);
-        builder
-            .icmpv6(self.kind)
-            .write(&mut frame, &payload)
-            .unwrap();
+        builder.icmpv6(self.kind).write(&mut frame, &payload).unwrap();
         frame
     }
 }

@@ -15,11 +15,7 @@ pub struct Name(pub Vec<u8>);
 
 impl Name {
     pub fn of(text: &str) -> Self {
-        Self::from_labels(
-            text.split('.')
-                .filter(|label| !label.is_empty())
-                .map(str::as_bytes),
-        )
+        Self::from_labels(text.split('.').filter(|label| !label.is_empty()).map(str::as_bytes))
     }
 
     pub fn from_labels<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Self {
@@ -56,11 +52,7 @@ impl Name {
     /// The same with every second letter in upper case (lengths are never letters).
     pub fn in_mixed_case(&self) -> Self {
         let mixed = |(index, byte): (usize, &u8)| {
-            if index % 2 == 0 {
-                byte.to_ascii_uppercase()
-            } else {
-                *byte
-            }
+            if index % 2 == 0 { byte.to_ascii_uppercase() } else { *byte }
         };
         Self(self.0.iter().enumerate().map(mixed).collect())
     }
@@ -81,11 +73,7 @@ pub struct Edns {
 
 impl Edns {
     pub fn of_size(payload_size: u16) -> Self {
-        Self {
-            payload_size,
-            extended: 0,
-            options: Vec::new(),
-        }
+        Self { payload_size, extended: 0, options: Vec::new() }
     }
 
     fn write(&self, message: &mut Vec<u8>) {
@@ -110,14 +98,7 @@ pub struct Question {
 
 impl Question {
     pub fn plain(name: &Name, kind: u16) -> Self {
-        Self {
-            id: 0xc0de,
-            flags: RECURSION_DESIRED,
-            name: name.clone(),
-            kind,
-            class: IN,
-            edns: None,
-        }
+        Self { id: 0xc0de, flags: RECURSION_DESIRED, name: name.clone(), kind, class: IN, edns: None }
     }
 
     pub fn with_edns(mut self, payload_size: u16) -> Self {
@@ -127,14 +108,7 @@ impl Question {
 
     fn start(&self, flags: u16, answers: u16) -> Vec<u8> {
         let mut message = Vec::new();
-        for word in [
-            self.id,
-            flags,
-            1,
-            answers,
-            0,
-            u16::from(self.edns.is_some()),
-        ] {
+        for word in [self.id, flags, 1, answers, 0, u16::from(self.edns.is_some())] {
             message.extend(word.to_be_bytes());
         }
         message.extend(&self.name.0);
@@ -159,11 +133,7 @@ impl Question {
             message.extend(record(*address, ttl_seconds));
         }
         if let Some(edns) = &self.edns {
-            let reply = Edns {
-                payload_size: 1232,
-                extended: edns.extended & 0x8000,
-                options: Vec::new(),
-            };
+            let reply = Edns { payload_size: 1232, extended: edns.extended & 0x8000, options: Vec::new() };
             reply.write(&mut message);
         }
         message
@@ -171,12 +141,7 @@ impl Question {
 
     /// Reads a message that is exactly one question, by the book and not by words.
     pub fn parse(message: &[u8]) -> Option<Self> {
-        let word = |at: usize| {
-            Some(u16::from_be_bytes([
-                *message.get(at)?,
-                *message.get(at + 1)?,
-            ]))
-        };
+        let word = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
         if (word(4)?, word(6)?, word(8)?) != (1, 0, 0) {
             return None;
         }
@@ -193,22 +158,11 @@ impl Question {
                 if usize::from(u16::from_be_bytes([*g, *h])) == options.len() =>
             {
                 let extended = u32::from_be_bytes([*c, *d, *e, *f]);
-                Some(Edns {
-                    payload_size: u16::from_be_bytes([*a, *b]),
-                    extended,
-                    options: options.to_vec(),
-                })
+                Some(Edns { payload_size: u16::from_be_bytes([*a, *b]), extended, options: options.to_vec() })
             }
             _ => return None,
         };
-        Some(Self {
-            id: word(0)?,
-            flags: word(2)?,
-            name,
-            kind,
-            class,
-            edns,
-        })
+        Some(Self { id: word(0)?, flags: word(2)?, name, kind, class, edns })
     }
 }
 
@@ -229,10 +183,7 @@ pub fn record(address: IpAddr, ttl_seconds: u32) -> Vec<u8> {
 
 /// A message on its way to a DNS address.
 pub fn question_frame(from: SocketAddr, to: SocketAddr, message: Vec<u8>) -> FlowFrame {
-    FlowFrame {
-        payload: message,
-        ..FlowFrame::asked(from, to, Transport::Udp)
-    }
+    FlowFrame { payload: message, ..FlowFrame::asked(from, to, Transport::Udp) }
 }
 
 /// The reply to a question that came in such a frame, in a header of its own.

@@ -51,9 +51,7 @@ pub const V4: Side = Side {
 pub const V6: Side = Side {
     client: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7)),
     service: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10)),
-    backend: IpAddr::V6(Ipv6Addr::new(
-        0xfd00, 0xdb8, 3, 0, 0x211, 0x22ff, 0xfe33, 0x4455,
-    )),
+    backend: IpAddr::V6(Ipv6Addr::new(0xfd00, 0xdb8, 3, 0, 0x211, 0x22ff, 0xfe33, 0x4455)),
     dns: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53)),
     host: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 };
@@ -83,10 +81,7 @@ impl Side {
 }
 
 /// Room of a frame that a driver received: XDP's headroom and the rest of the page.
-pub const DRIVER: Room = Room {
-    head: 192,
-    tail: 2_048,
-};
+pub const DRIVER: Room = Room { head: 192, tail: 2_048 };
 
 /// How much a frame can grow.
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +103,7 @@ pub struct Outcome {
 pub fn outcome(frame: &[u8], interface: u32, room: Room, tables: &HostTables) -> Outcome {
     let mut buffer = Buffer::new(frame, interface, room.head, room.tail);
     let verdict = steer(&mut buffer, tables);
-    Outcome {
-        verdict,
-        frame: buffer.bytes().to_vec(),
-        counts: tables.counts(),
-        traffic: tables.traffic(),
-    }
+    Outcome { verdict, frame: buffer.bytes().to_vec(), counts: tables.counts(), traffic: tables.traffic() }
 }
 
 /// Steers a frame that came in by [`WAN`] with room to grow; only the verdict and the frame matter.
@@ -124,11 +114,7 @@ pub fn steered(frame: &[u8], tables: &HostTables) -> (Verdict, Vec<u8>) {
 
 /// A bounded run whose failures print their smallest input; a real find becomes a named test, not a file of seeds.
 pub fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    }
+    Config { cases, failure_persistence: None, ..Config::default() }
 }
 
 /// SplitMix64 (Steele et al., 2014): numbers without a pattern that are the same in every run.

@@ -16,16 +16,9 @@ struct Layout {
 /// `None` for what has no checksum that this module knows.
 fn layout(frame: &[u8]) -> Option<Layout> {
     let at = |offset: usize| frame.get(offset).copied();
-    let length = |offset| {
-        Some(usize::from(u16::from_be_bytes([
-            at(offset)?,
-            at(offset + 1)?,
-        ])))
-    };
+    let length = |offset| Some(usize::from(u16::from_be_bytes([at(offset)?, at(offset + 1)?])));
     let (header, addresses, payload, protocol) = match (at(12)?, at(13)?) {
-        (0x08, 0x00) if at(14)? == 0x45 => {
-            (Some([14, 34]), [26, 34], [34, 14 + length(16)?], at(23)?)
-        }
+        (0x08, 0x00) if at(14)? == 0x45 => (Some([14, 34]), [26, 34], [34, 14 + length(16)?], at(23)?),
         (0x86, 0xdd) => (None, [22, 54], [54, 54 + length(18)?], at(20)?),
         _ => return None,
     };
@@ -37,13 +30,7 @@ fn layout(frame: &[u8]) -> Option<Layout> {
             _ => return None,
         };
     let fits = field + 2 <= payload[1] && payload[1] <= frame.len();
-    fits.then_some(Layout {
-        header,
-        addresses,
-        payload,
-        protocol,
-        field,
-    })
+    fits.then_some(Layout { header, addresses, payload, protocol, field })
 }
 
 /// The checksum, in the order of memory, that is still missing in a part of a frame: zero if what is there is right.
@@ -59,18 +46,13 @@ fn missing(frame: &[u8], layout: &Layout) -> u16 {
 }
 
 fn header_missing(frame: &[u8], layout: &Layout) -> u16 {
-    layout.header.map_or(0, |[from, to]| {
-        Sum16BitWords::new()
-            .add_slice(&frame[from..to])
-            .ones_complement()
-    })
+    layout.header.map_or(0, |[from, to]| Sum16BitWords::new().add_slice(&frame[from..to]).ones_complement())
 }
 
 /// Whether all checksums of a frame hold; `None` if it has none.
 pub fn sound(frame: &[u8]) -> Option<bool> {
     let layout = layout(frame)?;
-    let absent =
-        layout.header.is_some() && layout.protocol == 17 && frame[layout.field..][..2] == [0, 0];
+    let absent = layout.header.is_some() && layout.protocol == 17 && frame[layout.field..][..2] == [0, 0];
     Some(header_missing(frame, &layout) == 0 && (absent || missing(frame, &layout) == 0))
 }
 

@@ -9,8 +9,8 @@ use lb_common::{
     host::HostTables,
     path::answer::name_hash,
     tables::{
-        Answer, AnswerKey, Backend, Endpoint, Interface, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT,
-        Region, Route, Service, Settings, Slot, address_words,
+        Answer, AnswerKey, Backend, Endpoint, Interface, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT, Region, Route, Service,
+        Settings, Slot, address_words,
     },
     wire::ethernet,
 };
@@ -24,11 +24,7 @@ pub const NOW: u64 = 1_000_000;
 pub const TTL: u32 = 300;
 
 pub const KEYS: Keys = Keys {
-    flow: [
-        0x0f1e_2d3c_4b5a_6978,
-        0x8796_a5b4_c3d2_e1f0,
-        0x1357_9bdf_0246_8ace,
-    ],
+    flow: [0x0f1e_2d3c_4b5a_6978, 0x8796_a5b4_c3d2_e1f0, 0x1357_9bdf_0246_8ace],
     multiplier: 0xd1b5_4a32_d192_ed03,
     name: 0xa076_1d64_78bd_642f,
 };
@@ -39,19 +35,9 @@ pub const PROTOCOLS: [u8; 2] = [6, 17];
 /// Tables of a balancer with two interfaces and nothing else.
 pub fn empty() -> HostTables {
     let mut tables = HostTables::default();
-    tables.settings = Some(Settings {
-        layout: LAYOUT,
-        keys: KEYS,
-        returns: 0,
-    });
+    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, returns: 0 });
     for interface in [WAN, LAN] {
-        tables.interfaces.insert(
-            interface,
-            Interface {
-                mac: mac_of(interface),
-                zero: [0; 2],
-            },
-        );
+        tables.interfaces.insert(interface, Interface { mac: mac_of(interface), zero: [0; 2] });
     }
     tables.seconds = NOW;
     tables
@@ -88,13 +74,7 @@ impl Build for HostTables {
             self.slots.insert(first + index, Slot { backend, zero: 0 });
         }
         self.service_ids.insert(endpoint(at, protocol), id);
-        self.services.insert(
-            id,
-            Service {
-                region: Region { first, slots }.word(),
-                dns: 0,
-            },
-        );
+        self.services.insert(id, Service { region: Region { first, slots }.word(), dns: 0 });
         self
     }
 
@@ -110,15 +90,8 @@ impl Build for HostTables {
     fn with_answer(mut self, name: &Name, records: &[IpAddr]) -> Self {
         let place = self.answers.len() as u32;
         let answer = answer(name, records);
-        let key = AnswerKey {
-            name: name_hash(&KEYS, &answer.name).unwrap(),
-            kind: answer.kind,
-        };
-        assert_eq!(
-            self.answer_places.insert(key, place),
-            None,
-            "two names of a test share a hash"
-        );
+        let key = AnswerKey { name: name_hash(&KEYS, &answer.name).unwrap(), kind: answer.kind };
+        assert_eq!(self.answer_places.insert(key, place), None, "two names of a test share a hash");
         self.answers.insert(place, answer);
         self
     }
@@ -162,22 +135,12 @@ pub const FIRST: u32 = 100;
 /// A backend that keeps the service's address, on this interface.
 pub fn dsr(side: &Side, protocol: u8, interface: u32) -> Backend {
     let own = Endpoint::new(side.backend, protocol, side.service().port());
-    via(
-        Backend::new(own, endpoint(side.service(), protocol), 0),
-        interface,
-    )
+    via(Backend::new(own, endpoint(side.service(), protocol), 0), interface)
 }
 
 /// A backend that is rewritten to, on this interface.
 pub fn nat(side: &Side, protocol: u8, interface: u32) -> Backend {
-    via(
-        Backend::new(
-            endpoint(side.backend(), protocol),
-            endpoint(side.service(), protocol),
-            NAT,
-        ),
-        interface,
-    )
+    via(Backend::new(endpoint(side.backend(), protocol), endpoint(side.service(), protocol), NAT), interface)
 }
 
 fn via(backend: Backend, interface: u32) -> Backend {
@@ -190,10 +153,7 @@ pub fn mac_of(interface: u32) -> super::Mac {
 
 /// Replies to clients leave by this interface.
 pub fn route_via(interface: u32) -> Route {
-    Route::Via {
-        interface,
-        ethernet: ethernet::addresses(ROUTER_MAC, mac_of(interface)),
-    }
+    Route::Via { interface, ethernet: ethernet::addresses(ROUTER_MAC, mac_of(interface)) }
 }
 
 /// A rendered answer.
@@ -213,10 +173,7 @@ pub fn answer(name: &Name, records: &[IpAddr]) -> Answer {
         let record = record(*address, 0);
         *cell = words(&record);
         // Records have even lengths.
-        answer.sum += record
-            .chunks_exact(2)
-            .map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]])))
-            .sum::<u64>();
+        answer.sum += record.chunks_exact(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum::<u64>();
     }
     answer
 }

@@ -150,7 +150,8 @@ async fn a_connection_takes_many_questions_however_they_are_cut() {
         send(&stream, piece).await;
         tokio::task::yield_now().await;
     }
-    let expected: Vec<_> = sent.iter().chain(&sent).map(|message| reply(message, Transport::Tcp, &names(1, 0))).collect();
+    let expected: Vec<_> =
+        sent.iter().chain(&sent).map(|message| reply(message, Transport::Tcp, &names(1, 0))).collect();
     assert_eq!(replies(&stream, 40).await, expected);
 }
 

@@ -129,8 +129,9 @@ mod tests {
     #[test]
     fn the_sum_is_that_of_the_records() {
         let four = answer(NAME, A, 300, &all(&["192.0.2.1", "255.255.255.255"])).unwrap();
-        let words =
-            (0..2).flat_map(|cell| bytes(&four, cell).chunks(2)).map(|word| u64::from(word[0]) | u64::from(word[1]) << 8);
+        let words = (0..2)
+            .flat_map(|cell| bytes(&four, cell).chunks(2))
+            .map(|word| u64::from(word[0]) | u64::from(word[1]) << 8);
         assert_eq!(checksum::fold(four.sum), checksum::fold(words.sum()));
     }
 

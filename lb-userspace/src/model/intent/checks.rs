@@ -32,23 +32,12 @@ pub(super) struct Probe {
 impl Probe {
     /// The one that services have without any.
     pub(super) fn of_services() -> Self {
-        Self {
-            check: check(
-                DEFAULT_INTERVAL,
-                DEFAULT_TIMEOUT,
-                DEFAULT_RISE,
-                DEFAULT_FALL,
-            ),
-            port: None,
-        }
+        Self { check: check(DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_RISE, DEFAULT_FALL), port: None }
     }
 
     /// What is probed for an address that is used at `port`.
     pub(super) fn target(&self, address: IpAddr, port: u16) -> Target {
-        Target {
-            address: SocketAddr::new(address, self.port.unwrap_or(port)),
-            check: self.check,
-        }
+        Target { address: SocketAddr::new(address, self.port.unwrap_or(port)), check: self.check }
     }
 }
 
@@ -71,13 +60,7 @@ impl Checks {
             Some(probe) => *probe,
             None => {
                 let known = self.0.keys().cloned().collect();
-                part.report(
-                    name,
-                    Problem::UnknownCheck {
-                        check: name.get_ref().clone(),
-                        known,
-                    },
-                );
+                part.report(name, Problem::UnknownCheck { check: name.get_ref().clone(), known });
                 None
             }
         }
@@ -92,13 +75,7 @@ impl Checks {
     ) -> Option<Probe> {
         let probe = self.named(name, part)?;
         if probe.port.is_none() {
-            part.report(
-                name,
-                Problem::CheckWithoutPort {
-                    check: name.get_ref().clone(),
-                    user,
-                },
-            );
+            part.report(name, Problem::CheckWithoutPort { check: name.get_ref().clone(), user });
         }
         Some(probe)
     }
@@ -107,20 +84,9 @@ impl Checks {
 fn probe(written: &schema::Check, part: &mut Part<'_, '_>) -> Option<Probe> {
     let kind = part.choice_or_first("kind", &written.kind, &[("tcp", ())]);
     let port = written.port.as_ref().map(|port| part.port("port", port));
-    let interval = part.number_or(
-        "interval_ms",
-        &written.interval_ms,
-        MILLISECONDS,
-        DEFAULT_INTERVAL,
-    );
-    let default_timeout =
-        interval.map_or(DEFAULT_TIMEOUT, |interval| interval.min(DEFAULT_TIMEOUT));
-    let timeout = part.number_or(
-        "timeout_ms",
-        &written.timeout_ms,
-        MILLISECONDS,
-        default_timeout,
-    );
+    let interval = part.number_or("interval_ms", &written.interval_ms, MILLISECONDS, DEFAULT_INTERVAL);
+    let default_timeout = interval.map_or(DEFAULT_TIMEOUT, |interval| interval.min(DEFAULT_TIMEOUT));
+    let timeout = part.number_or("timeout_ms", &written.timeout_ms, MILLISECONDS, default_timeout);
     let rise = part.number_or("rise", &written.rise, IN_A_ROW, DEFAULT_RISE);
     let fall = part.number_or("fall", &written.fall, IN_A_ROW, DEFAULT_FALL);
     if let (Some(interval), Some(timeout), Some(place)) = (interval, timeout, &written.timeout_ms)
@@ -130,18 +96,10 @@ fn probe(written: &schema::Check, part: &mut Part<'_, '_>) -> Option<Probe> {
     }
     kind?;
     let port = port.map_or(Some(None), |port| port.map(Some))?;
-    Some(Probe {
-        check: check(interval?, timeout?, rise?, fall?),
-        port,
-    })
+    Some(Probe { check: check(interval?, timeout?, rise?, fall?), port })
 }
 
 fn check(interval: u32, timeout: u32, rise: u32, fall: u32) -> Check {
     let milliseconds = |milliseconds: u32| Duration::from_millis(milliseconds.into());
-    Check {
-        interval: milliseconds(interval),
-        timeout: milliseconds(timeout),
-        rise,
-        fall,
-    }
+    Check { interval: milliseconds(interval), timeout: milliseconds(timeout), rise, fall }
 }

@@ -23,38 +23,23 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST_NAME: usize = 255;
 
 /// Reads where questions are answered, and the names. What something is wrong with may be left out.
-pub(super) fn read(
-    file: &schema::File,
-    checks: &Checks,
-    problems: &mut Problems<'_>,
-) -> (Vec<SocketAddr>, Vec<Name>) {
+pub(super) fn read(file: &schema::File, checks: &Checks, problems: &mut Problems<'_>) -> (Vec<SocketAddr>, Vec<Name>) {
     let Some(spanned) = &file.dns else {
         return (Vec::new(), Vec::new());
     };
     let written = spanned.get_ref();
-    let listens = listens(
-        written,
-        &mut problems.part(Place::Dns, Some(spanned.span())),
-    );
+    let listens = listens(written, &mut problems.part(Place::Dns, Some(spanned.span())));
     let mut taken = BTreeMap::new();
     let names = written.name.iter().filter_map(|written| {
         let name = written.get_ref().name.as_ref();
         let place = name.map_or(Place::Dns, |name| Place::Name(name.get_ref().clone()));
-        self::name(
-            written.get_ref(),
-            checks,
-            &mut taken,
-            &mut problems.part(place, Some(written.span())),
-        )
+        self::name(written.get_ref(), checks, &mut taken, &mut problems.part(place, Some(written.span())))
     });
     (listens, names.collect())
 }
 
 fn listens(written: &schema::Dns, part: &mut Part<'_, '_>) -> Vec<SocketAddr> {
-    let port = written
-        .port
-        .as_ref()
-        .map_or(Some(DEFAULT_PORT), |port| part.port("port", port));
+    let port = written.port.as_ref().map_or(Some(DEFAULT_PORT), |port| part.port("port", port));
     if written.listen.is_empty() {
         part.report_here(Problem::NoListen);
     }
@@ -65,12 +50,7 @@ fn listens(written: &schema::Dns, part: &mut Part<'_, '_>) -> Vec<SocketAddr> {
             continue;
         };
         if listens.contains(&listen) {
-            part.report(
-                written,
-                Problem::DuplicateListen {
-                    address: listen.ip(),
-                },
-            );
+            part.report(written, Problem::DuplicateListen { address: listen.ip() });
         }
         listens.push(listen);
     }
@@ -87,20 +67,14 @@ fn name(
     let wire = name.and_then(|name| take_name(name, taken, part));
     let ttl_seconds = part.number_or("ttl_seconds", &written.ttl_seconds, TTLS, DEFAULT_TTL);
     let addresses = addresses(written, part);
-    let probe = written
-        .check
-        .as_ref()
-        .map(|check| checks.named_with_port(check, "a name", part));
+    let probe = written.check.as_ref().map(|check| checks.named_with_port(check, "a name", part));
     // The port is the check's own.
     let target = |address| Some(probe??.target(address, 0));
     Some(Name {
         name: name?.get_ref().trim_end_matches('.').to_ascii_lowercase(),
         wire: wire?,
         ttl_seconds: ttl_seconds?,
-        addresses: addresses
-            .into_iter()
-            .map(|address| (address, target(address)))
-            .collect(),
+        addresses: addresses.into_iter().map(|address| (address, target(address))).collect(),
     })
 }
 
@@ -136,17 +110,12 @@ fn wire(name: &str) -> Result<Vec<u8>, Problem> {
         if label == "*" {
             return Err(Problem::Wildcard);
         }
-        let odd =
-            |character: &char| !character.is_ascii_alphanumeric() && !"-_".contains(*character);
+        let odd = |character: &char| !character.is_ascii_alphanumeric() && !"-_".contains(*character);
         if let Some(character) = label.chars().find(odd) {
             return Err(Problem::NameCharacter { character });
         }
-        let length = u8::try_from(label.len())
-            .ok()
-            .filter(|_| label.len() <= LONGEST_LABEL);
-        wire.push(length.ok_or_else(|| Problem::LongLabel {
-            label: label.into(),
-        })?);
+        let length = u8::try_from(label.len()).ok().filter(|_| label.len() <= LONGEST_LABEL);
+        wire.push(length.ok_or_else(|| Problem::LongLabel { label: label.into() })?);
         wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
     wire.push(0);
@@ -171,10 +140,7 @@ fn addresses(written: &schema::Name, part: &mut Part<'_, '_>) -> Vec<IpAddr> {
         }
         addresses.push(address);
     }
-    for (family, is_of) in [
-        ("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
-        ("IPv6", IpAddr::is_ipv6),
-    ] {
+    for (family, is_of) in [("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("IPv6", IpAddr::is_ipv6)] {
         let count = addresses.iter().filter(|address| is_of(address)).count();
         if count > MAX_RECORDS {
             part.report_here(Problem::TooManyAddresses { family, count });

@@ -16,19 +16,12 @@ pub(super) struct Problems<'a> {
 impl<'a> Problems<'a> {
     /// None yet.
     pub(super) fn none(source: &'a Source) -> Self {
-        Self {
-            source,
-            errors: Vec::new(),
-        }
+        Self { source, errors: Vec::new() }
     }
 
     /// The part of the config at `place`, whose table begins at `span`; the whole file has no such place.
     pub(super) fn part(&mut self, place: Place, span: Option<Range<usize>>) -> Part<'_, 'a> {
-        Part {
-            problems: self,
-            place,
-            span,
-        }
+        Part { problems: self, place, span }
     }
 
     /// What was read, if nothing is wrong with it.
@@ -37,10 +30,7 @@ impl<'a> Problems<'a> {
             Some(read) if self.errors.is_empty() => Ok(read),
             _ => {
                 self.errors.sort_by_key(|error| error.line);
-                Err(ConfigErrors {
-                    path: self.source.path().into(),
-                    errors: self.errors,
-                })
+                Err(ConfigErrors { path: self.source.path().into(), errors: self.errors })
             }
         }
     }
@@ -72,11 +62,7 @@ impl Part<'_, '_> {
     /// Reports a problem at a place of the text, or with the whole file.
     pub(super) fn report_at(&mut self, span: Option<Range<usize>>, problem: Problem) {
         let line = span.map(|span| self.problems.source.line(&span));
-        self.problems.errors.push(ConfigError {
-            line,
-            place: self.place.clone(),
-            problem,
-        });
+        self.problems.errors.push(ConfigError { line, place: self.place.clone(), problem });
     }
 
     /// A value that has to be there.
@@ -100,20 +86,10 @@ impl Part<'_, '_> {
         range: RangeInclusive<u32>,
     ) -> Option<u32> {
         let value = *written.get_ref();
-        let number = u32::try_from(value)
-            .ok()
-            .filter(|number| range.contains(number));
+        let number = u32::try_from(value).ok().filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = range.into_inner();
-            self.report(
-                written,
-                Problem::OutOfRange {
-                    what,
-                    value,
-                    least,
-                    most,
-                },
-            );
+            self.report(written, Problem::OutOfRange { what, value, least, most });
         }
         number
     }
@@ -126,9 +102,7 @@ impl Part<'_, '_> {
         range: RangeInclusive<u32>,
         default: u32,
     ) -> Option<u32> {
-        written
-            .as_ref()
-            .map_or(Some(default), |written| self.number(what, written, range))
+        written.as_ref().map_or(Some(default), |written| self.number(what, written, range))
     }
 
     /// A port.
@@ -142,64 +116,30 @@ impl Part<'_, '_> {
     }
 
     /// Any address.
-    pub(super) fn address(
-        &mut self,
-        what: &'static str,
-        written: &Spanned<String>,
-    ) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
         let address = written.get_ref().parse().ok();
         if address.is_none() {
-            self.report(
-                written,
-                Problem::NotAnAddress {
-                    what,
-                    value: written.get_ref().clone(),
-                },
-            );
+            self.report(written, Problem::NotAnAddress { what, value: written.get_ref().clone() });
         }
         address
     }
 
     /// An address that one machine can have.
-    pub(super) fn address_of_machine(
-        &mut self,
-        what: &'static str,
-        written: &Spanned<String>,
-    ) -> Option<IpAddr> {
+    pub(super) fn address_of_machine(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
         let address = self.address(what, written)?;
         if let Some((kind, cure)) = unusable(address) {
-            self.report(
-                written,
-                Problem::UnusableAddress {
-                    what,
-                    address,
-                    kind,
-                    cure,
-                },
-            );
+            self.report(written, Problem::UnusableAddress { what, address, kind, cure });
             return None;
         }
         Some(address)
     }
 
     /// An address that other machines can send to.
-    pub(super) fn address_on_network(
-        &mut self,
-        what: &'static str,
-        written: &Spanned<String>,
-    ) -> Option<IpAddr> {
+    pub(super) fn address_on_network(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
         let address = self.address_of_machine(what, written)?;
         if address.is_loopback() {
             let (kind, cure) = ("a loopback address", ONE_MACHINE);
-            self.report(
-                written,
-                Problem::UnusableAddress {
-                    what,
-                    address,
-                    kind,
-                    cure,
-                },
-            );
+            self.report(written, Problem::UnusableAddress { what, address, kind, cure });
             return None;
         }
         Some(address)
@@ -215,18 +155,8 @@ impl Part<'_, '_> {
         let value = written.get_ref();
         let choice = choices.iter().find(|(word, _)| word == value);
         if choice.is_none() {
-            let known: Vec<_> = choices
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect();
-            self.report(
-                written,
-                Problem::UnknownChoice {
-                    what,
-                    value: value.clone(),
-                    known: known.join(" or "),
-                },
-            );
+            let known: Vec<_> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.report(written, Problem::UnknownChoice { what, value: value.clone(), known: known.join(" or ") });
         }
         choice.map(|(_, choice)| *choice)
     }
@@ -256,9 +186,7 @@ fn unusable(address: IpAddr) -> Option<(&'static str, &'static str)> {
         return Some(("a multicast address", ONE_MACHINE));
     }
     match address {
-        IpAddr::V4(address) if address.is_broadcast() => {
-            Some(("the broadcast address", ONE_MACHINE))
-        }
+        IpAddr::V4(address) if address.is_broadcast() => Some(("the broadcast address", ONE_MACHINE)),
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
             Some(("an IPv4 address in IPv6 form", "it in IPv4 form"))
         }

@@ -14,18 +14,13 @@ const DEFAULTS: [u32; 9] = [251, 509, 1_009, 2_003, 4_001, 8_009, 16_001, 32_003
 /// The size for this many backends.
 pub(super) fn default_size(backends: usize) -> u32 {
     let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
-    let enough = DEFAULTS
-        .into_iter()
-        .find(|size| usize::try_from(*size).is_ok_and(|size| size >= wanted));
+    let enough = DEFAULTS.into_iter().find(|size| usize::try_from(*size).is_ok_and(|size| size >= wanted));
     enough.unwrap_or(*SIZES.end())
 }
 
 /// Whether it has no divisors.
 pub(super) fn is_prime(number: u32) -> bool {
-    number > 1
-        && (2..)
-            .take_while(|divisor| divisor * divisor <= number)
-            .all(|divisor| !number.is_multiple_of(divisor))
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// The smallest size of at least `slots`, if there is one.
@@ -45,28 +40,15 @@ mod tests {
 
     #[test]
     fn default_sizes_are_primes_within_the_range() {
-        assert!(
-            DEFAULTS
-                .iter()
-                .all(|size| is_prime(*size) && SIZES.contains(size))
-        );
+        assert!(DEFAULTS.iter().all(|size| is_prime(*size) && SIZES.contains(size)));
         assert!(DEFAULTS.is_sorted());
-        assert_eq!(
-            (DEFAULTS.first(), DEFAULTS.last()),
-            (Some(SIZES.start()), Some(SIZES.end()))
-        );
+        assert_eq!((DEFAULTS.first(), DEFAULTS.last()), (Some(SIZES.start()), Some(SIZES.end())));
     }
 
     #[test]
     fn a_default_size_has_a_hundred_slots_a_backend_until_the_largest() {
         let sizes = [0, 1, 2, 3, 5, 6, 10, 11, 320, 321, 655, 656, usize::MAX].map(default_size);
-        assert_eq!(
-            sizes,
-            [
-                251, 251, 251, 509, 509, 1_009, 1_009, 2_003, 32_003, 65_537, 65_537, 65_537,
-                65_537
-            ]
-        );
+        assert_eq!(sizes, [251, 251, 251, 509, 509, 1_009, 1_009, 2_003, 32_003, 65_537, 65_537, 65_537, 65_537]);
     }
 
     #[test]

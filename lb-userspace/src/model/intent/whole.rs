@@ -36,47 +36,24 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let mut top = problems.part(Place::Top, None);
     bound(file, &mut top);
     let interfaces = interfaces(file, &mut top);
-    let attach = top.choice_or_first(
-        "attach",
-        &file.attach,
-        &[("native", Attach::Native), ("generic", Attach::Generic)],
-    );
+    let attach =
+        top.choice_or_first("attach", &file.attach, &[("native", Attach::Native), ("generic", Attach::Generic)]);
     let socket = path("socket", &file.socket, DEFAULT_SOCKET, &mut top);
     let pins = path("pins", &file.pins, DEFAULT_PINS, &mut top);
     let keys = secret(config, &mut top).map(keys);
     let intent = move || {
-        Some(Intent {
-            interfaces,
-            attach: attach?,
-            socket: socket?,
-            pins: pins?,
-            keys: keys?,
-            services,
-            names,
-            dns,
-        })
+        Some(Intent { interfaces, attach: attach?, socket: socket?, pins: pins?, keys: keys?, services, names, dns })
     };
     problems.unless(intent())
 }
 
 /// What there is has to be something, and fit the maps.
 fn bound(file: &File, part: &mut Part<'_, '_>) {
-    let listens = file
-        .dns
-        .as_ref()
-        .map_or(0, |dns| dns.get_ref().listen.len());
-    let backends = file
-        .service
-        .iter()
-        .map(|service| service.get_ref().backend.len())
-        .sum();
+    let listens = file.dns.as_ref().map_or(0, |dns| dns.get_ref().listen.len());
+    let backends = file.service.iter().map(|service| service.get_ref().backend.len()).sum();
     let all = [
         ("interfaces", file.interfaces.len(), MAX_INTERFACES),
-        (
-            "services and DNS addresses",
-            file.service.len() + listens,
-            MAX_SERVICES,
-        ),
+        ("services and DNS addresses", file.service.len() + listens, MAX_SERVICES),
         ("backends", backends, MAX_BACKENDS),
     ];
     for (what, count, most) in all {
@@ -94,9 +71,7 @@ fn interfaces(file: &File, part: &mut Part<'_, '_>) -> Vec<String> {
     for written in &file.interfaces {
         let name = written.get_ref();
         // As in the kernel's `dev_valid_name`.
-        let odd = name.contains(|character: char| {
-            character.is_whitespace() || character == '/' || character == ':'
-        });
+        let odd = name.contains(|character: char| character.is_whitespace() || character == '/' || character == ':');
         if name.is_empty() || name.len() > LONGEST_INTERFACE || odd || name == "." || name == ".." {
             part.report(written, Problem::InterfaceName { name: name.clone() });
         } else if !seen.insert(name) {
@@ -106,41 +81,23 @@ fn interfaces(file: &File, part: &mut Part<'_, '_>) -> Vec<String> {
     if file.interfaces.is_empty() {
         part.report_here(Problem::NoInterfaces);
     }
-    file.interfaces
-        .iter()
-        .map(|written| written.get_ref().clone())
-        .collect()
+    file.interfaces.iter().map(|written| written.get_ref().clone()).collect()
 }
 
-fn path(
-    what: &'static str,
-    written: &Written<String>,
-    default: &str,
-    part: &mut Part<'_, '_>,
-) -> Option<PathBuf> {
+fn path(what: &'static str, written: &Written<String>, default: &str, part: &mut Part<'_, '_>) -> Option<PathBuf> {
     let Some(written) = written else {
         return Some(default.into());
     };
     let path = Path::new(written.get_ref());
     if !path.is_absolute() {
-        part.report(
-            written,
-            Problem::RelativePath {
-                what,
-                path: written.get_ref().clone(),
-            },
-        );
+        part.report(written, Problem::RelativePath { what, path: written.get_ref().clone() });
         return None;
     }
     Some(path.into())
 }
 
 fn secret<'c>(config: &'c Config, part: &mut Part<'_, '_>) -> Option<&'c Secret> {
-    let File {
-        secret,
-        secret_file,
-        ..
-    } = config.file();
+    let File { secret, secret_file, .. } = config.file();
     let (secret, length_problem_at) = match (secret, secret_file) {
         (Some(_), Some(second)) => {
             part.report(second, Problem::TwoSecrets);
@@ -164,20 +121,10 @@ fn secret<'c>(config: &'c Config, part: &mut Part<'_, '_>) -> Option<&'c Secret>
 /// Every word of the keys is a hash of its number and the secret, so that none tells of another.
 fn keys(secret: &Secret) -> Keys {
     let word = |number: u8| {
-        let digest = Sha256::new()
-            .chain_update(b"lb keys")
-            .chain_update([number])
-            .chain_update(secret.bytes())
-            .finalize();
-        digest
-            .iter()
-            .take(8)
-            .rfold(0, |word, byte| word << 8 | u64::from(*byte))
+        let digest =
+            Sha256::new().chain_update(b"lb keys").chain_update([number]).chain_update(secret.bytes()).finalize();
+        digest.iter().take(8).rfold(0, |word, byte| word << 8 | u64::from(*byte))
     };
     // An even multiplier would throw away bits of what it multiplies.
-    Keys {
-        flow: [word(0), word(1), word(2)],
-        multiplier: word(3) | 1,
-        name: word(4),
-    }
+    Keys { flow: [word(0), word(1), word(2)], multiplier: word(3) | 1, name: word(4) }
 }

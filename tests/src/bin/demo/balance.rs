@@ -60,7 +60,8 @@ fn one_family(stage: &mut Stage, report: &mut Report, family: &str, service: &st
     for service in ["web4", "web6"] {
         stage.wait_for_state(service, VICTIM, true)?;
     }
-    report.text(&format!("server {VICTIM} is back in the table {} ms after it was started", back.elapsed().as_millis()));
+    report
+        .text(&format!("server {VICTIM} is back in the table {} ms after it was started", back.elapsed().as_millis()));
     let replies = curl_many(stage.lab.client(), &url, after)?;
     report.expect(failures(&replies) == 0, &format!("{family}: {after} requests after it came back, none failed"));
     table(stage, report, family, &replies, &WEIGHTS);

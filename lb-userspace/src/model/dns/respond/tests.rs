@@ -196,7 +196,8 @@ fn what_is_not_ours_is_refused() {
 #[test]
 fn another_opcode_is_not_implemented() {
     for opcode in 1..16_u16 {
-        let (response, message) = Sent::new("www.example.com", A).flags(opcode << 11 | 0x0100).opt(1232, 0, &[]).response(0);
+        let (response, message) =
+            Sent::new("www.example.com", A).flags(opcode << 11 | 0x0100).opt(1232, 0, &[]).response(0);
         assert_eq!(response.code, ResponseCode::NotImp, "{opcode}");
         assert_eq!(response.bytes[2..4], (0x8104 | opcode << 11).to_be_bytes(), "{opcode}");
         assert!(message.edns.is_some());
