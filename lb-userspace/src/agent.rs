@@ -550,13 +550,16 @@ impl Agent {
                 bytes: traffic.bytes,
             })
         };
+        let backends: Vec<BackendStatus> = service.backends.iter().map(backend).collect::<Result<_>>()?;
         Ok(ServiceStatus {
             name: service.name.clone(),
             address: SocketAddr::new(service.endpoint.ip(), service.endpoint.port()),
             protocol: if service.endpoint.protocol() == lb_common::wire::transport::TCP { "tcp" } else { "udp" }.into(),
             mode: service.mode.to_string(),
             slots: service.slots,
-            backends: service.backends.iter().map(backend).collect::<Result<_>>()?,
+            packets: backends.iter().map(|backend| backend.packets).sum(),
+            bytes: backends.iter().map(|backend| backend.bytes).sum(),
+            backends,
         })
     }
 }

@@ -43,6 +43,10 @@ pub struct ServiceStatus {
     pub mode: String,
     /// Size of its slot table.
     pub slots: u32,
+    /// Packets sent to its backends.
+    pub packets: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
 }

@@ -9,6 +9,8 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -450,6 +452,25 @@ fn an_interface_that_comes_back_is_attached_again() {
 }
 
 #[test]
+fn a_running_agent_has_few_privileges_and_closed_files() {
+    if !needs_root("a_running_agent_has_few_privileges_and_closed_files") {
+        return;
+    }
+    let site = site(Layout::Bridged, "dsr", &[1]);
+    let status = fs::read_to_string(format!("/proc/{}/status", site.agent.running().pid())).unwrap();
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF of the kernel's capability.h.
+    let few = [10, 12, 13, 38, 39].into_iter().fold(0, |set, bit| set | 1_u64 << bit);
+    assert_eq!((set("CapEff:"), set("CapPrm:"), set("CapInh:")), (few, few, 0));
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&site.lab.socket()), mode(&site.lab.pins())), (0o660, 0o700));
+}
+
+#[test]
 fn status_and_check_are_for_people() {
     if !needs_root("status_and_check_are_for_people") {
         return;
@@ -473,6 +494,9 @@ fn status_and_check_are_for_people() {
     assert_eq!(line(&["service", "web4"])[2..], ["tcp", &web4.to_string(), "dsr", "1009", "slots"]);
     assert_eq!(line(&[&dead.to_string()])[1..3], ["1", "down"]);
     let alive = line(&[&site.backends(web4)[1].to_string()]);
+    let all = text.lines().skip_while(|line| !line.starts_with("service web4")).find(|line| line.starts_with("  all"));
+    let all: u64 = all.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(all >= alive[3].parse().unwrap(), "{text}");
     assert_eq!(alive[1..3], ["3", "up"]);
     assert!(alive[3].parse::<u64>().unwrap() > 0 && alive[4].parse::<u64>().unwrap() > 0, "{text}");
     assert_eq!(line(&["dns"])[3..], ["1", "name(s)"]);

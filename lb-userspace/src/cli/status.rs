@@ -46,6 +46,7 @@ fn text(status: &Status) -> String {
                 lines.push(format!("    no next hop: {reason}"));
             }
         }
+        lines.push(format!("  {:<40} {:>6}  {:<9} {:>12} {:>16}", "all", "", "", service.packets, service.bytes));
     }
     let dns = &status.dns;
     if !dns.listen.is_empty() {
