@@ -22,7 +22,7 @@ use crate::{
         intent::{Intent, Target},
         op::Op,
         plan::plan,
-        reach::{NoHop, reach},
+        reach::{Hop, NoHop, Way, reach},
     },
     probe::{self, Probed},
     status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
@@ -30,7 +30,10 @@ use crate::{
 use anyhow::Result;
 use aya::Ebpf;
 use futures_util::StreamExt as _;
-use lb_common::tables::{DRAINING, Traffic};
+use lb_common::{
+    tables::{DRAINING, Traffic},
+    wire::ethernet,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -187,6 +190,10 @@ impl Agent {
                 };
                 if found.serving.contains(id) {
                     self.health.insert(backend.target, Health::inherited_up());
+                    // For as long as the kernel has forgotten the neighbour.
+                    let (destination, source) = ethernet::parts(entry.ethernet);
+                    let hop = Hop { interface: entry.interface, destination, source };
+                    self.conditions.ways.insert(backend.endpoint.ip(), Ok(Way { hop, gateway: None }));
                 }
                 if entry.flags & DRAINING != 0 {
                     self.conditions.drains.insert((service.name.clone(), backend.endpoint));
@@ -211,9 +218,13 @@ impl Agent {
             }
             wanted
         });
+        // Another check of the same address goes on from what is known of it: nothing is down because its interval changed.
+        let up: BTreeSet<SocketAddr> =
+            self.health.iter().filter(|(_, health)| health.is_up()).map(|(target, _)| target.address).collect();
         self.health.retain(|target, _| targets.contains(target));
         for target in targets {
-            self.health.entry(target).or_default();
+            let unknown = || if up.contains(&target.address) { Health::inherited_up() } else { Health::new() };
+            self.health.entry(target).or_insert_with(unknown);
             let start = || probe::start(target, Arc::clone(&self.places), self.results.clone());
             self.probes.entry(target).or_insert_with(start);
         }

@@ -54,6 +54,14 @@ pub const fn addresses(destination: [u8; 6], source: [u8; 6]) -> [u64; 2] {
     [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]) as u64]
 }
 
+/// Destination and source of words rendered by [`addresses`].
+pub const fn parts(words: [u64; 2]) -> ([u8; 6], [u8; 6]) {
+    let [first, rest] = words;
+    let [a, b, c, d, e, f, g, h] = first.to_le_bytes();
+    let [i, j, k, l, ..] = rest.to_le_bytes();
+    ([a, b, c, d, e, f], [g, h, i, j, k, l])
+}
+
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
 /// EtherType of ARP.

@@ -3,7 +3,7 @@
 use crate::support::cases;
 use lb_common::{
     tables::{Endpoint, Region, address_words},
-    wire::ethernet::{Addresses, Ethernet, addresses},
+    wire::ethernet::{Addresses, Ethernet, addresses, parts},
 };
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -54,6 +54,7 @@ proptest! {
     fn rendered_mac_addresses_are_stored_as_they_are(destination in any::<[u8; 6]>(), source in any::<[u8; 6]>()) {
         let mut words = Addresses::new_zeroed();
         words.set(addresses(destination, source));
+        prop_assert_eq!(parts(addresses(destination, source)), (destination, source));
         prop_assert_eq!(words.as_bytes(), [destination, source].concat());
 
         words.turn_around();
