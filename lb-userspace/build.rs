@@ -39,6 +39,7 @@ fn build() -> anyhow::Result<()> {
     let source = here.with_file_name("lb-ebpf");
     let package = Package {
         name: "lb-ebpf",
+        features: &["bpf"],
         root_dir: source.to_str().context("the path of this checkout is not UTF-8")?,
         ..Default::default()
     };
