@@ -281,10 +281,7 @@ impl Agent {
                 tracing::warn!(interface = name, index, "gone");
             }
         }
-        if before == self.conditions.interfaces {
-            return Ok(());
-        }
-        self.changed = true;
+        self.changed |= before != self.conditions.interfaces;
         let back =
             links.into_iter().filter(|(index, link)| self.attached.get(&link.name).is_some_and(|known| known != index));
         let back: Vec<_> = back.collect();
@@ -293,7 +290,9 @@ impl Agent {
             self.settle();
         }
         for (index, link) in back {
-            self.attach_to(&link.name, index)?;
+            if let Err(error) = self.attach_to(&link.name, index) {
+                tracing::warn!("{:#}", anyhow::Error::from(error));
+            }
         }
         Ok(())
     }

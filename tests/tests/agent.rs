@@ -1,5 +1,5 @@
 //! The life of the agent: killed, started again, ended, reloaded, detached and attached, while clients go on asking.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -15,8 +15,8 @@ use std::{
     thread,
 };
 use support::{
-    Site, TURN, backend_of, count, dns, failures, head, lab, name, service, service_addresses, services, serving, url,
-    wait_for,
+    Site, TURN, backend_of, count, dns, failures, has_program, head, lab, name, service, service_addresses, services,
+    serving, url, wait_for,
 };
 use tests::{Agent, Host, Lab, Layout, Nginx, Output, Reply, curl, curl_many, dig, lb_binary, needs_root, wait_until};
 
@@ -31,8 +31,8 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Does `work` while clients make requests to both services, none of which may fail: the last of them begin when the work
-/// is done.
+/// Does `work` while clients make requests to both services, none of which may fail: the last of them begin when the
+/// work is done.
 fn under_load<T>(client: &Host, services: [SocketAddr; 2], work: impl FnOnce() -> T) -> (T, Vec<Reply>) {
     let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
     let load = |service: SocketAddr| {
@@ -67,19 +67,17 @@ fn name_addresses(lab: &Lab) -> Vec<IpAddr> {
     ipv4.chain(ipv6).collect()
 }
 
-/// A site with a DNS name over the same backends, with a check of its own.
+/// A site with a DNS name over the same servers, whose check is at the port that the service leaves free.
 fn site(layout: Layout, mode: &str, weights: &[u32]) -> Site {
     let lab = lab(layout, mode, weights.len());
-    let port = if mode == "nat" { 8080 } else { 80 };
-    let head = head(&lab) + &format!("port = {port}\n");
+    let (port, other) = if mode == "nat" { (8080, 80) } else { (80, 8080) };
+    let head = head(&lab);
     let (_, check) = head.split_once("[check.web]").unwrap();
-    let config = head.clone()
-        + "\n[check.name]"
-        + check
+    let config = format!("{head}port = {port}\n\n[check.name]{check}port = {other}\n")
         + &services(&lab, mode, weights)
         + &dns(&lab)
         + &name(NAME, &name_addresses(&lab), "check = \"name\"");
-    Site::start(lab, mode, config)
+    Site::start(lab, config)
 }
 
 /// The addresses that the balancer gives for the name.
@@ -109,13 +107,6 @@ fn warm_up(site: &Site) {
         .unwrap();
     }
     wait_for(&site.agent, "both answers are in the kernel", |status| count(status, "dns", "answers_in_kernel") == 2);
-}
-
-/// Whether an interface of the balancer has an XDP program.
-fn has_program(lab: &Lab, interface: &str) -> bool {
-    let line = ["ip", "-json", "link", "show", "dev", interface];
-    let links: Value = serde_json::from_str(&lab.balancer().run(line).unwrap().stdout).unwrap();
-    links[0].get("xdp").is_some()
 }
 
 /// Runs `lb` without an agent's handle.
@@ -155,10 +146,15 @@ fn a_restarted_agent_adopts_what_it_finds() {
         site.agent.lb(["backend", "drain", service, &drained.to_string()]).unwrap();
     }
     let before = site.agent.status().unwrap();
-    // Nobody listens at this port: a backend that the new agent did not take for up would go down by its first check.
-    let slow = site.config.replace("port = 8080\n\n[", "port = 9\n\n[");
+    // Nobody listens at these ports: what the new agent did not take for up would go down by its first check.
+    let slow = site.config.replace("port = 8080\n\n[", "port = 9\n\n[").replace("port = 80\n\n[", "port = 19\n\n[");
     let slow = slow.replace("interval_ms = 400", "interval_ms = 60000").replace("fall = 2", "fall = 10");
-    assert!(slow.matches("port = 9\n").count() == 2 && slow.contains("fall = 10") && slow.contains("60000"));
+    assert!(
+        slow.contains("port = 9\n")
+            && slow.contains("port = 19\n")
+            && slow.contains("fall = 10")
+            && slow.contains("60000")
+    );
 
     let (agent, replies) = under_load(site.lab.client(), services, || {
         site.agent.kill().unwrap();
@@ -286,7 +282,7 @@ fn a_reload_adds_and_removes() {
         + &dns(&lab)
         + &name(NAME, &name_addresses(&lab), "check = \"web\"");
     let [first, second, third] = [0, 1, 2].map(|number| backend(number).0);
-    let site = Site::start(lab, "dsr", old.clone());
+    let site = Site::start(lab, old.clone());
     let before = site.agent.status().unwrap();
     assert_eq!(serving(&before, web4), [first, second].into());
 
@@ -453,7 +449,7 @@ fn an_interface_that_comes_back_is_attached_again() {
     };
     lab.balancer().ip(&add(501)).unwrap();
     let config = (head(&lab) + &services(&lab, "dsr", &[1])).replace("[\"eth0\"]", "[\"eth0\", \"extra0\"]");
-    let site = Site::start(lab, "dsr", config);
+    let site = Site::start(lab, config);
     let lab = &site.lab;
     let is_attached = |status: &Value, index: u32| status["interfaces"][1]["index"] == index;
     assert!(has_program(lab, "extra0") && is_attached(&site.agent.status().unwrap(), 501));

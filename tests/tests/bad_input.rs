@@ -1,5 +1,5 @@
-//! What is wrong, missing or in the way: every mistake gets its own words and exit code, and nothing that a wire can carry
-//! disturbs the agent or its traffic.
+//! What is wrong, missing or in the way: every mistake gets its own words and exit code, and nothing that a wire can
+//! carry disturbs the agent or its traffic.
 //!
 //! Exit codes: 0 done, 1 the answer is no, 2 wrong usage or config, 3 the kernel refused.
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
@@ -11,7 +11,6 @@ use aya::maps::{Array, IterableMap as _};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, PacketBuilder,
 };
-use serde_json::Value;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs,
@@ -20,8 +19,8 @@ use std::{
     path::PathBuf,
 };
 use support::{
-    Site, TURN, backend_of, count, dns, failures, head, lab, name, service, service_addresses, services, serving, url,
-    wait_for,
+    Site, TURN, backend_of, count, dns, failures, has_program, head, lab, name, service, service_addresses, services,
+    serving, url, wait_for,
 };
 use tests::{Agent, Host, Lab, Layout, Nginx, Reply, curl_many, dig, lb_binary, needs_root};
 
@@ -56,13 +55,6 @@ fn write(lab: &Lab, config: &str) -> String {
 fn says((code, text): Ended, expected: i32, said: &str) {
     assert_eq!(code, expected, "{text}");
     assert!(text.contains(said), "{said:?} is not in {text}");
-}
-
-/// Whether an interface of the balancer has an XDP program.
-fn has_program(lab: &Lab, interface: &str) -> bool {
-    let line = ["ip", "-json", "link", "show", "dev", interface];
-    let links: Value = serde_json::from_str(&lab.balancer().run(line).unwrap().stdout).unwrap();
-    links[0].get("xdp").is_some()
 }
 
 /// Puts somebody else's program on an interface of the balancer, or takes it off.
@@ -109,7 +101,8 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
         (
             and("twin", 80),
             "[[service]]",
-            "service `twin`: service `web4`, at line 12, has the same address, port and protocol; change one of them, or merge the services",
+            "service `twin`: service `web4`, at line 12, has the same address, port and protocol; change one of them, \
+             or merge the services",
         ),
         (
             and("web4", 81),
@@ -125,7 +118,8 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
         (
             once("weight = 1", "weight = 1000").replacen("slots = 1009", "slots = 251", 1),
             "slots = 251",
-            "251 slots are too few for a backend with weight 1 of 1001, which needs a share of at least 2; write slots = 2003 or more",
+            "251 slots are too few for a backend with weight 1 of 1001, which needs a share of at least 2; \
+             write slots = 2003 or more",
         ),
         (once("slots = 1009", "slots = 1000"), "slots = 1000", "slots 1000 is not a prime; write 1009"),
         (
@@ -195,7 +189,8 @@ fn interfaces_that_cannot_be_had_are_named() {
     says(
         run(&lab, &right),
         3,
-        "lb: interface eth1 already has an XDP program: `ip link show dev eth1` shows it, `ip link set dev eth1 xdp off` removes it",
+        "lb: interface eth1 already has an XDP program: `ip link show dev eth1` shows it, \
+         `ip link set dev eth1 xdp off` removes it",
     );
     // What does not come up leaves nothing behind, and what was there is there.
     assert!(!has_program(&lab, "eth0") && has_program(&lab, "eth1"));
@@ -213,7 +208,8 @@ fn without_privileges_it_says_which_it_needs() {
     if !needs_root("without_privileges_it_says_which_it_needs") {
         return;
     }
-    const SAID: &str = "lb: not allowed to load BPF programs: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+    const SAID: &str = "lb: not allowed to load BPF programs: run as root, or with the capabilities \
+                        CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
     let lab = Lab::blueprint(Layout::Bridged).backends(1).up().unwrap();
     let path = write(&lab, &(head(&lab) + &services(&lab, "dsr", &[1])));
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -476,7 +472,7 @@ fn garbage_on_the_wire_disturbs_nobody() {
     let lab = lab(Layout::Routed, "nat", 2);
     let names = dns(&lab) + &name("www.example.com", &["192.0.2.1".parse().unwrap()], "");
     let config = head(&lab) + &services(&lab, "nat", &[1, 1]) + &names;
-    let site = Site::start(lab, "nat", config);
+    let site = Site::start(lab, config);
     let (client, balancer) = (site.lab.client(), site.lab.balancer());
     let resolve = || dig(client, balancer.ipv4().into(), "www.example.com", "A", &[]).unwrap();
     resolve();
@@ -494,8 +490,8 @@ fn garbage_on_the_wire_disturbs_nobody() {
         for length in ETHERNET..=frame.len() {
             send(&frame[..length]);
         }
-        // Any byte behind the Ethernet addresses, any value: a linear congruential generator (Knuth), so that each run sends
-        // the same.
+        // Any byte behind the Ethernet addresses, any value: a linear congruential generator (Knuth), so that each run
+        // sends the same.
         let mut state = 1_u64;
         let mut random = |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

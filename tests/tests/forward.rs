@@ -230,8 +230,8 @@ fn balances(mode: &str, layout: Layout) {
         assert!(packets("returned") + packets("returned_by_stack") >= 3 * total as u64, "{status:#}");
         // Only what the kernel has to resolve the client's neighbour entry for, once in each family.
         assert!(packets("returned") > 100 * packets("returned_by_stack"), "{status:#}");
-        // Answers to probes come from the same endpoints as replies, and yet they arrive: one for each backend and check, of
-        // which two that fail would take it down.
+        // Answers to probes come from the same endpoints as replies, and yet they arrive: one for each backend and
+        // check, of which two that fail would take it down.
         let status = wait_for(&site.agent, "three rounds of probes have been answered", |status| {
             count(status, "packets", "return_not_forwarded") >= 3 * 2 * WEIGHTS.len() as u64
         });
@@ -303,14 +303,13 @@ fn balances_datagrams(mode: &str, layout: Layout) {
         if service.is_ipv4() { interface.ipv4.into() } else { interface.ipv6.into() }
     };
     // Probes are by TCP, so they go to nginx.
-    let checked = if mode == "nat" { 8080 } else { 80 };
-    let mut config = head(&lab) + &format!("port = {checked}\n");
+    let mut config = head(&lab) + "port = 80\n";
     for (name, address) in ["udp4", "udp6"].iter().zip(addresses) {
         let backends = lab.backends().iter();
         let backends: Vec<_> = backends.map(|host| (SocketAddr::new(near(host, address), port), 1)).collect();
         config += &service(name, "udp", address, mode, &backends);
     }
-    let site = Site::start(lab, mode, config);
+    let site = Site::start(lab, config);
     let oracle = Oracle::new(&site, |_| ());
 
     for service in addresses {
@@ -376,7 +375,7 @@ fn carries_much(mode: &str, layout: Layout) {
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
     let listener = backend.inside(|| TcpListener::bind(any).unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let site = Site::start(lab, mode, config);
+    let site = Site::start(lab, config);
 
     let sent: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
     for service in addresses {

@@ -15,6 +15,9 @@ pub const TURN: Duration = Duration::from_secs(20);
 /// The services of a [`Site`], over IPv4 and over IPv6.
 pub const SERVICES: [&str; 2] = ["web4", "web6"];
 
+/// Where the servers of a [`Site`] listen: at the port of backends in mode `dsr`, and at that in mode `nat`.
+const PORTS: [u16; 2] = [80, 8080];
+
 /// A lab whose servers are up behind one service in each family.
 pub struct Site {
     pub config: String,
@@ -28,13 +31,12 @@ impl Site {
     pub fn up(layout: Layout, mode: &str, weights: &[u32]) -> Self {
         let lab = lab(layout, mode, weights.len());
         let config = head(&lab) + &services(&lab, mode, weights);
-        Self::start(lab, mode, config)
+        Self::start(lab, config)
     }
 
     /// The same with a config of the caller's.
-    pub fn start(lab: Lab, mode: &str, config: String) -> Self {
-        let start = |host| Nginx::start(host, &[server_port(mode)]).unwrap();
-        let servers: Vec<_> = lab.backends().iter().map(start).collect();
+    pub fn start(lab: Lab, config: String) -> Self {
+        let servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &PORTS).unwrap()).collect();
         let agent = Agent::start(lab.balancer(), &config).unwrap();
         wait_for(&agent, "all backends with a weight serve", |status| {
             let mut backends = status["services"]
@@ -144,7 +146,7 @@ pub fn service_addresses(lab: &Lab) -> [SocketAddr; 2] {
 }
 
 fn server_port(mode: &str) -> u16 {
-    if mode == "nat" { 8080 } else { 80 }
+    PORTS[usize::from(mode == "nat")]
 }
 
 pub fn url(address: SocketAddr) -> String {
@@ -197,6 +199,13 @@ pub fn serving(status: &Value, service: SocketAddr) -> BTreeSet<SocketAddr> {
 pub fn count(status: &Value, group: &str, name: &str) -> u64 {
     let count = status[group][name].as_u64();
     count.unwrap_or_else(|| panic!("the status has no {group} {name}: {status:#}"))
+}
+
+/// Whether an interface of the balancer has an XDP program.
+pub fn has_program(lab: &Lab, interface: &str) -> bool {
+    let line = ["ip", "-json", "link", "show", "dev", interface];
+    let links: Value = serde_json::from_str(&lab.balancer().run(line).unwrap().stdout).unwrap();
+    links[0].get("xdp").is_some()
 }
 
 fn address(value: &Value) -> SocketAddr {
