@@ -108,6 +108,8 @@ struct Agent {
     intent: Intent,
     conditions: Conditions,
     attached: BTreeMap<String, u32>,
+    /// By the operator's wish, until `lb attach`.
+    detached: bool,
     health: BTreeMap<Target, Health>,
     probes: BTreeMap<Target, AbortHandle>,
     places: Arc<Semaphore>,
@@ -142,6 +144,7 @@ impl Agent {
             started: Instant::now(),
             conditions: Conditions::default(),
             attached: BTreeMap::new(),
+            detached: false,
             health: BTreeMap::new(),
             probes: BTreeMap::new(),
             places: Arc::new(Semaphore::new(probe::CONCURRENT)),
@@ -256,18 +259,18 @@ impl Agent {
 
     /// MAC addresses of the interfaces in the config, by index.
     async fn interfaces(&self) -> Result<BTreeMap<u32, [u8; 6]>> {
-        Ok(self.links().await?.into_iter().map(|(index, link)| (index, link.mac)).collect())
+        Ok(self.links(&self.intent).await?.into_iter().map(|(index, link)| (index, link.mac)).collect())
     }
 
-    /// The interfaces in the config, with their indexes.
-    async fn links(&self) -> Result<Vec<(u32, Link)>> {
+    /// The interfaces of a config, with their indexes.
+    async fn links(&self, intent: &Intent) -> Result<Vec<(u32, Link)>> {
         let links = self.netlink.links().await?;
         let link = |name: &String| {
             let found = links.iter().find(|(_, link)| link.name == *name);
             let (index, link) = found.ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
             Ok((*index, link.clone()))
         };
-        self.intent.interfaces().iter().map(link).collect()
+        intent.interfaces().iter().map(link).collect()
     }
 
     /// Interfaces may go, and come back with other indexes; those that are there do their work meanwhile.
@@ -326,7 +329,7 @@ impl Agent {
     /// Puts the program on the interfaces of the config, and takes it off others that it is still on; if it can't be on one of
     /// them, nothing changes.
     async fn attach(&mut self) -> Result<()> {
-        let wanted = self.links().await?;
+        let wanted = self.links(&self.intent).await?;
         let before = attach::attached(self.pins.path());
         let mut added: Vec<String> = Vec::new();
         for (index, Link { name, .. }) in wanted {
@@ -438,12 +441,18 @@ impl Agent {
         if (intent.socket(), intent.pins()) != (self.intent.socket(), self.intent.pins()) {
             anyhow::bail!("`socket` and `pins` change only with a restart");
         }
+        // The tables know an interface before its first frame comes.
+        let links = self.links(&intent).await?;
+        self.conditions.interfaces.extend(links.into_iter().map(|(index, link)| (index, link.mac)));
+        self.changed = true;
+        self.settle();
         let (new, old): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) =
             (intent.dns().iter().copied().collect(), self.intent.dns().iter().copied().collect());
         // Sockets of addresses that stay are kept only if all stay: answering pauses for no longer than a bind takes.
         let listener = if new == old { None } else { Some(self.rebind(&intent).await?) };
         let before = std::mem::replace(&mut self.intent, intent);
-        if let Err(error) = self.attach().await {
+        let attached = if self.detached { Ok(()) } else { self.attach().await };
+        if let Err(error) = attached {
             self.intent = before;
             if let Some(listener) = listener {
                 drop(listener);
@@ -455,7 +464,10 @@ impl Agent {
         if let Some(listener) = listener {
             self.listen(listener);
         }
-        self.conditions.drains.retain(|(name, _)| self.intent.services().iter().any(|service| service.name == *name));
+        self.conditions.drains.retain(|(name, endpoint)| {
+            let mut services = self.intent.services().iter().filter(|service| service.name == *name);
+            services.any(|service| service.backends.iter().any(|backend| backend.endpoint == *endpoint))
+        });
         self.keep_probes();
         self.look_up_ways().await;
         Ok(())
@@ -486,10 +498,12 @@ impl Agent {
                 let _ = reply.send(self.drain(&service, backend, drain));
             }
             Command::Attach(reply) => {
+                self.detached = false;
                 let done = self.attach().await.map(|()| self.attached.len());
                 let _ = reply.send(done.map_err(|error| Refusal::failed(&error)));
             }
             Command::Detach(reply) => {
+                self.detached = true;
                 let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
             }
         }

@@ -248,6 +248,11 @@ fn detached_and_attached_through_the_agent() {
     assert!(text.contains("interface eth0  detached\ninterface eth1  detached\n"), "{text}");
     assert_eq!(curl(site.lab.client(), &url(service)).unwrap().status, None);
 
+    // A reload does not take the operator's word back.
+    site.agent.reload(&site.config).unwrap();
+    wait_until(TURN, "the reload", || site.agent.running().log().contains(" reloaded").then_some(())).unwrap();
+    assert!(!has_program(&site.lab, "eth0") && !has_program(&site.lab, "eth1"));
+
     let said = site.agent.lb(["attach"]).unwrap().stdout;
     assert_eq!(said, "attached to 2 interface(s)\n");
     let status = site.agent.status().unwrap();
