@@ -18,7 +18,7 @@ pub struct Keys {
 /// Hash of a flow's three words, uniform over 32 bits.
 ///
 /// NH (Black et al., UMAC, CRYPTO 1999) and then multiply-shift (Dietzfelbinger et al., 1997). Both are universal: for any two
-/// flows chosen without the keys, the chance to meet is at most 3 in 2^32, so an outsider can't aim at a slot. It costs four
+/// flows chosen without the keys, the chance to have the same hash is at most 3 in 2^32, so an outsider can't aim at a slot. It costs four
 /// multiplications, a third of what SipHash-1-3 costs on BPF.
 #[inline(always)]
 pub const fn flow(keys: &Keys, words: [u64; 3]) -> u32 {

@@ -176,8 +176,9 @@ pub struct Slot {
     pub zero: u32,
 }
 
-/// A backend behind one service. Its endpoints never change while its id is in use; the next hop may, and each of its words
-/// is valid on its own.
+/// A backend behind one service. Its endpoints never change while its id is in use. Its next hop may, word by word: for the
+/// moment between two stores a packet can leave with a new receiver by an old interface, and is lost like any packet on a way
+/// that has just changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Backend {

@@ -133,7 +133,7 @@ impl XdpFrame {
     /// behind it, but always some in front.
     #[inline(always)]
     fn grow_head(&mut self, growth: i32, keep: usize) -> Option<()> {
-        if keep > MOVED_MAX - 1 {
+        if growth <= 0 || keep > MOVED_MAX - 1 {
             return None;
         }
         let moved = MOVED.get_ptr_mut(0)?.cast();

@@ -37,8 +37,9 @@ type Chunk = btf_maps::Array<Slot, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as
 /// The slot space, in chunks that the agent creates as it needs them.
 #[btf_map]
 static SLOTS: btf_maps::ArrayOfMaps<Chunk, { MAX_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
+/// Mapped into the agent, which stores whole words.
 #[map]
-static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 #[map]
 static RETURNS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, 0);
 #[map]
@@ -89,7 +90,8 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
-        // SAFETY: the value is one word, and the agent lets a grace period pass between a removal and the next insertion.
+        // SAFETY: any value is valid. The agent lets a grace period pass between a removal and the next insertion, and changes no
+        // value, so that it is the right one.
         let id = unsafe { SERVICE_IDS.get(endpoint) }?;
         SERVICES.get(*id)
     }
@@ -106,7 +108,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn returning(&self, own: &Endpoint) -> Option<u32> {
-        // SAFETY: as for the services.
+        // SAFETY: any value is valid; the path compares what it leads to.
         unsafe { RETURNS.get(own) }.copied()
     }
 
@@ -139,7 +141,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
-        // SAFETY: as for the services.
+        // SAFETY: any value is valid; the path compares what it leads to.
         let place = *unsafe { ANSWER_PLACES.get(key) }?;
         Some((place, ANSWERS.get(place)?))
     }

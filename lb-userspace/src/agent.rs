@@ -15,7 +15,7 @@ use crate::{
     },
     link_groups::LinkGroups,
     model::{
-        actual::Actual,
+        actual::{Actual, BackendKey},
         desired::{self, Conditions, Desired, Drain},
         dns::{names::Names, render, respond::Asked},
         health::Health,
@@ -27,7 +27,7 @@ use crate::{
     probe::{self, Probed},
     status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use futures_util::StreamExt as _;
 use lb_common::{
@@ -62,11 +62,11 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
     let (asked, mut questions) = mpsc::channel(ASKED);
     let (commands, mut commanded) = mpsc::channel(16);
-    let mut agent = Agent::start(path, intent, pins, netlink, results, asked).await?;
-
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut agent = Agent::start(path, intent, pins, netlink, results, asked).await?;
+
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
@@ -94,7 +94,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
         while let Ok(more) = questions.try_recv() {
             agent.asked(more);
         }
-        agent.settle();
+        agent.settle_or_log();
     }
     api.abort();
     api::remove(agent.intent.socket());
@@ -122,7 +122,7 @@ struct Agent {
     changed: bool,
     link_groups: LinkGroups,
     names: watch::Sender<Arc<Names>>,
-    listeners: Vec<JoinHandle<()>>,
+    listener: Option<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
     counts: Arc<Counts>,
 }
@@ -157,7 +157,7 @@ impl Agent {
             changed: true,
             link_groups: LinkGroups::default(),
             names: watch::Sender::default(),
-            listeners: Vec::new(),
+            listener: None,
             asked,
             counts: Arc::default(),
             intent,
@@ -168,7 +168,7 @@ impl Agent {
         agent.conditions.interfaces = agent.interfaces().await?;
         agent.look_up_ways().await;
         // The tables are right before the first packet comes.
-        agent.settle();
+        agent.settle()?;
         agent.attach().await?;
         agent.listen(listener);
         Ok(agent)
@@ -176,21 +176,16 @@ impl Agent {
 
     /// Takes over what an earlier agent left: what it held for up, drained, and asked for.
     fn inherit(&mut self, found: Found) {
-        let mut addresses = BTreeSet::new();
+        let mut answered = BTreeSet::new();
         for (_, answer) in found.actual.answers.values() {
-            addresses.extend(render::addresses(answer));
-            self.conditions.asked.extend(render::asked(answer));
+            let Some(asked) = render::asked(answer) else { continue };
+            answered.extend(render::addresses(answer).into_iter().map(|address| (asked.wire.clone(), address)));
+            self.conditions.asked.insert(asked);
         }
         for service in self.intent.services() {
             for backend in &service.backends {
-                let same = |key: &&crate::model::actual::BackendKey| {
-                    key.service == service.endpoint && key.own == backend.endpoint
-                };
-                let Some((id, entry)) =
-                    found.actual.backends.keys().find(same).and_then(|key| found.actual.backends.get(key))
-                else {
-                    continue;
-                };
+                let key = BackendKey::new(service.endpoint, backend.endpoint, service.mode);
+                let Some((id, entry)) = found.actual.backends.get(&key) else { continue };
                 if found.serving.contains(id) {
                     self.health.insert(backend.target, Health::inherited_up());
                     // For as long as the kernel has forgotten the neighbour.
@@ -199,13 +194,15 @@ impl Agent {
                     self.conditions.ways.insert(backend.endpoint.ip(), Ok(Way { hop, gateway: None }));
                 }
                 if entry.flags & DRAINING != 0 {
-                    self.conditions.drains.insert((service.name.clone(), backend.endpoint));
+                    self.conditions.drains.insert((service.endpoint, backend.endpoint));
                 }
             }
         }
-        for (address, target) in self.intent.names().iter().flat_map(|name| &name.addresses) {
-            if let Some(target) = target.filter(|_| addresses.contains(address)) {
-                self.health.insert(target, Health::inherited_up());
+        for name in self.intent.names() {
+            for (address, target) in &name.addresses {
+                if let Some(target) = target.filter(|_| answered.contains(&(name.wire.clone(), *address))) {
+                    self.health.insert(target, Health::inherited_up());
+                }
             }
         }
         self.actual = found.actual;
@@ -290,7 +287,7 @@ impl Agent {
         let back: Vec<_> = back.collect();
         if !back.is_empty() {
             // The tables are right before the first packet comes.
-            self.settle();
+            self.settle_or_log();
         }
         for (index, link) in back {
             if let Err(error) = self.attach_to(&link.name, index) {
@@ -313,7 +310,9 @@ impl Agent {
         for (address, way) in &mut ways {
             let before = self.conditions.ways.get(address);
             // A neighbour that the kernel has just forgotten is mostly still there: its answer, or its silence, will tell.
-            if let (Err(NoHop::Asked { .. }), Some(Ok(known))) = (&way, before) {
+            if let (Err(NoHop::Asked { index, .. }), Some(Ok(known))) = (&way, before)
+                && known.hop.interface == *index
+            {
                 *way = Ok(*known);
             }
             match (&way, before) {
@@ -381,39 +380,40 @@ impl Agent {
 
     fn listen(&mut self, listener: Listener) {
         let serve = listener.run(self.names.subscribe(), self.asked.clone(), Arc::clone(&self.counts));
-        self.listeners.push(tokio::spawn(serve));
+        self.listener = Some(tokio::spawn(serve));
     }
 
-    /// Makes the tables what they should be.
-    fn settle(&mut self) {
-        if !std::mem::take(&mut self.changed) {
-            return;
+    fn settle_or_log(&mut self) {
+        if let Err(error) = self.settle() {
+            tracing::error!("{error:#}");
+        }
+    }
+
+    /// Makes the tables what they should be. After an error it is tried again with the next event.
+    fn settle(&mut self) -> Result<()> {
+        if !self.changed {
+            return Ok(());
         }
         self.names.send_replace(Arc::new(desired::names(&self.intent, &self.conditions)));
         let desired = Desired::new(&self.intent, &self.conditions);
         self.join_groups(&desired);
-        let ops = match plan(&desired, &self.actual) {
-            Ok(ops) => ops,
-            Err(error) => return tracing::error!("{error}"),
-        };
+        let ops = plan(&desired, &self.actual)?;
         let started = Instant::now();
         let (maps, actual) = (&mut self.maps, &mut self.actual);
-        let done = block_in_place(|| {
+        // What was done is recorded: after an error the next plan goes on from there.
+        block_in_place(|| {
             ops.iter().try_for_each(|op| {
                 maps.apply(op)?;
                 actual.record(op);
                 log_op(op);
                 Ok::<_, KernelError>(())
             })
-        });
-        if let Err(error) = done {
-            // What was done is recorded: the next plan goes on from there.
-            self.changed = true;
-            tracing::error!("{:#}", anyhow::Error::from(error));
-        }
+        })?;
+        self.changed = false;
         if !ops.is_empty() {
             tracing::debug!(steps = ops.len(), microseconds = started.elapsed().as_micros(), "settled");
         }
+        Ok(())
     }
 
     fn join_groups(&mut self, desired: &Desired) {
@@ -430,63 +430,71 @@ impl Agent {
 
     /// Reads the config again. A wrong one changes nothing.
     async fn reload(&mut self) {
-        match self.try_reload().await {
+        if let Err(error) = self.try_reload().await {
+            return tracing::error!("not reloaded, nothing is changed: {error:#}");
+        }
+        match self.settle() {
             Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
-            Err(error) => tracing::error!("not reloaded, nothing is changed: {error:#}"),
+            Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
         }
     }
 
     async fn try_reload(&mut self) -> Result<()> {
         let intent = Intent::new(&Config::read(&self.path)?)?;
-        if (intent.socket(), intent.pins()) != (self.intent.socket(), self.intent.pins()) {
-            anyhow::bail!("`socket` and `pins` change only with a restart");
+        if (intent.socket(), intent.pins(), intent.attach())
+            != (self.intent.socket(), self.intent.pins(), self.intent.attach())
+        {
+            anyhow::bail!("`socket`, `pins` and `attach` change only with a restart, after `lb detach`");
         }
         // The tables know an interface before its first frame comes.
         let links = self.links(&intent).await?;
         self.conditions.interfaces.extend(links.into_iter().map(|(index, link)| (index, link.mac)));
         self.changed = true;
-        self.settle();
-        let (new, old): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) =
-            (intent.dns().iter().copied().collect(), self.intent.dns().iter().copied().collect());
-        // Sockets of addresses that stay are kept only if all stay: answering pauses for no longer than a bind takes.
-        let listener = if new == old { None } else { Some(self.rebind(&intent).await?) };
+        self.settle()?;
+
         let before = std::mem::replace(&mut self.intent, intent);
-        let attached = if self.detached { Ok(()) } else { self.attach().await };
-        if let Err(error) = attached {
+        if let Err(error) = self.take_up(before.dns()).await {
             self.intent = before;
-            if let Some(listener) = listener {
-                drop(listener);
-                let old = Listener::bind(self.intent.dns())?;
-                self.listen(old);
-            }
             return Err(error);
         }
-        if let Some(listener) = listener {
-            self.listen(listener);
-        }
-        self.conditions.drains.retain(|(name, endpoint)| {
-            let mut services = self.intent.services().iter().filter(|service| service.name == *name);
-            services.any(|service| service.backends.iter().any(|backend| backend.endpoint == *endpoint))
+        self.conditions.drains.retain(|(service, backend)| {
+            let mut services = self.intent.services().iter().filter(|one| one.endpoint == *service);
+            services.any(|one| one.backends.iter().any(|one| one.endpoint == *backend))
         });
         self.keep_probes();
         self.look_up_ways().await;
         Ok(())
     }
 
-    async fn rebind(&mut self, intent: &Intent) -> Result<Listener> {
-        for listener in self.listeners.drain(..) {
+    /// Takes up what can be refused of a new intent: its DNS addresses and its interfaces. An error leaves both as they were.
+    async fn take_up(&mut self, old: &[SocketAddr]) -> Result<()> {
+        let addresses = |list: &[SocketAddr]| list.iter().copied().collect::<BTreeSet<_>>();
+        // Sockets of addresses that stay are kept only if all stay: answering pauses for no longer than a bind takes.
+        let new = self.intent.dns().to_vec();
+        let moves = self.listener.is_none() || addresses(&new) != addresses(old);
+        if moves && let Err(error) = self.listen_on(&new).await {
+            self.listen_on(old).await.context("the old DNS addresses can't be had back; reload again")?;
+            return Err(error);
+        }
+        if self.detached {
+            return Ok(());
+        }
+        let attached = self.attach().await;
+        if moves && attached.is_err() {
+            self.listen_on(old).await.context("the old DNS addresses can't be had back; reload again")?;
+        }
+        attached
+    }
+
+    /// Answers on these DNS addresses and no longer on those before.
+    async fn listen_on(&mut self, addresses: &[SocketAddr]) -> Result<()> {
+        if let Some(listener) = self.listener.take() {
             listener.abort();
             // Its sockets are closed when it has ended, and not before.
             let _ = listener.await;
         }
-        match Listener::bind(intent.dns()) {
-            Ok(listener) => Ok(listener),
-            Err(error) => {
-                let old = Listener::bind(self.intent.dns())?;
-                self.listen(old);
-                Err(error.into())
-            }
-        }
+        self.listen(Listener::bind(addresses)?);
+        Ok(())
     }
 
     async fn command(&mut self, command: Command) {
@@ -517,12 +525,11 @@ impl Agent {
             .iter()
             .find(|backend| (backend.endpoint.ip(), backend.endpoint.port()) == (address.ip(), address.port()));
         let backend = backend.ok_or_else(|| Refusal::no_backend(service, address))?;
-        let key: Drain = (service.name.clone(), backend.endpoint);
+        let key: Drain = (service.endpoint, backend.endpoint);
         self.changed |= if drain { self.conditions.drains.insert(key) } else { self.conditions.drains.remove(&key) };
         tracing::info!(service = name, backend = %address, drain, "drain");
         // The answer tells of something done.
-        self.settle();
-        Ok(())
+        self.settle().map_err(|error| Refusal::failed(&error))
     }
 
     fn status(&self) -> Result<Status> {
@@ -553,9 +560,8 @@ impl Agent {
         let known = self.actual.services.get(&service.endpoint);
         let members = known.and_then(|known| known.members.clone()).unwrap_or_else(|| [].into());
         let backend = |backend: &crate::model::intent::Backend| -> Result<BackendStatus> {
-            let mut keys = self.actual.backends.keys();
-            let key = keys.find(|key| key.service == service.endpoint && key.own == backend.endpoint);
-            let traffic = match key.and_then(|key| self.actual.backends.get(key)) {
+            let key = BackendKey::new(service.endpoint, backend.endpoint, service.mode);
+            let traffic = match self.actual.backends.get(&key) {
                 Some((id, _)) => self.maps.traffic(*id)?,
                 None => Traffic::default(),
             };
@@ -567,9 +573,9 @@ impl Agent {
                 health: health.state(),
                 since_seconds: health.changed().map(|changed| self.started.elapsed().saturating_sub(changed).as_secs()),
                 last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
-                draining: self.conditions.drains.contains(&(service.name.clone(), backend.endpoint)),
+                draining: self.conditions.drains.contains(&(service.endpoint, backend.endpoint)),
                 no_next_hop: no_next_hop.map(|reason| reason.to_string()),
-                serving: key.is_some_and(|key| members.iter().any(|member| member.key == *key)),
+                serving: members.iter().any(|member| member.key == key),
                 packets: traffic.packets,
                 bytes: traffic.bytes,
             })

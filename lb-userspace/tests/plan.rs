@@ -4,7 +4,7 @@
 use bytemuck::Zeroable;
 use lb_common::{
     host::HostTables,
-    tables::{Answer, AnswerKey, Backend, Endpoint, NAT, Region, Settings},
+    tables::{Answer, AnswerKey, Backend, Endpoint, MAX_CLAIMS, MAX_SERVICES, NAT, Region, Settings},
 };
 use lb_userspace::model::{
     actual::{Actual, BackendKey},
@@ -256,4 +256,28 @@ fn a_service_that_has_lost_all_its_backends_keeps_its_place() {
     add_service(&mut desired, 1, false, vec![0], 1);
     let ops = plan(&desired, &actual).unwrap();
     assert!(matches!(ops.as_slice(), [Op::SwapTable { region, .. }, Op::Grace] if region.slots == 0), "{ops:?}");
+}
+
+#[test]
+fn what_fits_only_without_the_old_replaces_it() {
+    let half = MAX_SERVICES / 2 + 1;
+    let services = |net: u8| {
+        let mut desired = empty();
+        for number in 0..half {
+            let [_, _, high, low] = number.to_be_bytes();
+            let service = Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, net, high, low)), TCP, 80);
+            desired.services.insert(service, Wanted::Dns);
+            desired.claims.insert(service.address);
+        }
+        desired
+    };
+    let (mut tables, mut actual) = (HostTables::default(), Actual::default());
+    for desired in [services(1), services(2)] {
+        for op in plan(&desired, &actual).unwrap() {
+            host::apply(&mut tables, &op);
+            actual.record(&op);
+            assert!(actual.claims.len() <= MAX_CLAIMS as usize && actual.services.len() <= MAX_SERVICES as usize);
+        }
+        assert!(tables.service_ids.keys().eq(desired.services.keys()), "the services are those that are wanted");
+    }
 }

@@ -66,6 +66,10 @@ pub fn come_back<F: Frame, T: Tables>(
     if backend.flags & IN_USE == 0 {
         return Err(Why::Inconsistent);
     }
+    // An element of a hash map may be reused while it is read: what it leads to is compared.
+    if backend.own != flow.from {
+        return Err(Why::NoService);
+    }
     let route = tables.route(frame.interface(), &backend.service, &flow.to, flow.length);
     if route == Route::NotForwarded {
         return Err(Why::ReturnNotForwarded);

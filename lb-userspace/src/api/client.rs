@@ -6,7 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, body::Bytes, client::conn::http1::handshake, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::Path;
+use std::{io, path::Path};
 use tokio::net::UnixStream;
 
 /// Why a request was not answered with success.
@@ -18,7 +18,15 @@ pub enum ClientError {
         /// The socket.
         socket: String,
         /// What happened.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The socket can't be opened.
+    #[error("cannot open the agent's socket {socket}")]
+    NoAccess {
+        /// The socket.
+        socket: String,
+        /// What happened.
+        source: io::Error,
     },
     /// The agent said no.
     #[error("{0}")]
@@ -36,9 +44,13 @@ pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Se
 }
 
 async fn send<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| ClientError::NoAgent { socket: socket.display().to_string(), source })?;
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        let socket = socket.display().to_string();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent { socket, source },
+            _ => ClientError::NoAccess { socket, source },
+        }
+    })?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("cannot speak with the agent")?;
     tokio::spawn(connection);
     let request = Request::builder()

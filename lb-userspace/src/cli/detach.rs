@@ -19,7 +19,10 @@ pub async fn detach(socket: PathBuf, pins: PathBuf) -> Result<()> {
         }
         Err(error) => error,
     };
-    if !matches!(error.downcast_ref(), Some(ClientError::NoAgent { .. })) || !pins.exists() {
+    if !matches!(error.downcast_ref(), Some(ClientError::NoAgent { .. })) {
+        return Err(error);
+    }
+    if !pins.exists() {
         return Err(error.context(format!("nothing is pinned in {} either", pins.display())));
     }
     let pins = Pins::hold(&pins)?;

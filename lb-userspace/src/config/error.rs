@@ -93,8 +93,12 @@ pub enum Problem {
     UnknownChoice { what: &'static str, value: String, known: String },
     #[error("{what} `{path}` is not an absolute path; begin it with `/`")]
     RelativePath { what: &'static str, path: String },
+    #[error("pins `{path}` has a dot in it, which bpffs does not allow; choose another name")]
+    DottedPins { path: String },
     #[error("{count} {what} are more than the maps hold; write at most {most}")]
     TooMany { what: &'static str, count: usize, most: u32 },
+    #[error("all slot tables together have {count} slots; write smaller `slots`, at most {most} in all")]
+    TooManySlots { count: u64, most: u64 },
     #[error("nothing to do; write a [[service]], or [dns] with a [[dns.name]]")]
     NothingToDo,
 

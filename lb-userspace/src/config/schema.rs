@@ -20,7 +20,8 @@ pub struct File {
     /// Names of the interfaces that the program is attached to; at least one.
     #[serde(default)]
     pub interfaces: List<String>,
-    /// How it is attached: `native` (in the driver; the default) or `generic` (slow, for drivers without XDP).
+    /// How it is attached: `native` (in the driver; the default) or `generic` (slow, for drivers without XDP). To
+    /// change it, detach (`lb detach`) and start the agent anew.
     pub attach: Written<String>,
     /// What keys the hash of flows: the same on every machine of a fleet, known to nobody else, at least 16 characters. Make one
     /// with `openssl rand -hex 16`. Either this or `secret_file` is required.

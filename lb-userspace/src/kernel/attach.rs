@@ -15,6 +15,8 @@ use std::{
 
 /// What a link's pin is called, before the interface's name.
 const PREFIX: &str = "link-";
+/// Stands for a dot in a pin's name, which bpffs does not allow. No interface has this in its name.
+const DOT: &str = ":";
 
 /// Puts the program on an interface, in place of an older one of ours.
 pub fn attach(program: &mut Xdp, pins: &Pins, name: &str, index: u32, mode: Attach) -> Result<(), KernelError> {
@@ -77,13 +79,13 @@ pub fn detach(pins: &Path, name: &str) -> Result<bool, KernelError> {
 pub fn attached(pins: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(pins) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_owned())).collect();
+    let mut names: Vec<_> = names.filter_map(|name| Some(name.strip_prefix(PREFIX)?.replace(DOT, "."))).collect();
     names.sort();
     names
 }
 
 fn link_path(pins: &Path, name: &str) -> PathBuf {
-    pins.join(format!("{PREFIX}{name}"))
+    pins.join(format!("{PREFIX}{}", name.replace('.', DOT)))
 }
 
 fn errno(error: &ProgramError) -> Option<i32> {

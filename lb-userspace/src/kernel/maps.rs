@@ -34,6 +34,9 @@ const MMAPABLE: u32 = 1 << 10;
 /// Words of a [`Service`], of which the first is its region.
 const SERVICE_WORDS: usize = size_of::<Service>() / 8;
 
+/// Words of a [`Backend`].
+const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
+
 type Chunk = Array<MapData, Plain<Slot>>;
 
 /// Every map that the agent reads or writes.
@@ -49,6 +52,7 @@ pub struct Maps {
     chunks: BTreeMap<u32, Memory>,
     pins: Option<PathBuf>,
     backends: Array<MapData, Plain<Backend>>,
+    backend_words: Memory,
     returns: HashMap<MapData, Plain<Endpoint>, u32>,
     answer_places: HashMap<MapData, Plain<AnswerKey>, u32>,
     answers: Array<MapData, Plain<Answer>>,
@@ -77,6 +81,7 @@ impl Maps {
     /// Takes the maps out of a loaded object; chunks of the slot space are pinned where its maps are.
     pub fn take(ebpf: &mut Ebpf, pins: Option<&Path>) -> Result<Self, KernelError> {
         let services = take(ebpf, "SERVICES")?;
+        let backends = take(ebpf, "BACKENDS")?;
         Ok(Self {
             settings: take(ebpf, "SETTINGS")?,
             interfaces: take(ebpf, "INTERFACES")?,
@@ -88,7 +93,8 @@ impl Maps {
             slots: take(ebpf, "SLOTS")?,
             chunks: BTreeMap::new(),
             pins: pins.map(Into::into),
-            backends: take(ebpf, "BACKENDS")?,
+            backend_words: Memory::map("BACKENDS", &backends)?,
+            backends,
             returns: take(ebpf, "RETURNS")?,
             answer_places: take(ebpf, "ANSWER_PLACES")?,
             answers: take(ebpf, "ANSWERS")?,
@@ -116,7 +122,8 @@ impl Maps {
                 on("INTERFACES", "remove an interface", self.interfaces.remove(index))
             }
             Op::PutBackend { id, backend } => {
-                on("BACKENDS", "write a backend", self.backends.set(*id, Plain(*backend), 0))
+                self.store_backend(*id, backend);
+                Ok(())
             }
             Op::RemoveBackend { id } => self.remove_backend(*id),
             Op::PutReturn { own, id } => on("RETURNS", "add a backend", self.returns.insert(Plain(*own), id, 0)),
@@ -146,9 +153,15 @@ impl Maps {
         }
     }
 
+    fn store_backend(&self, id: u32, backend: &Backend) {
+        let words: [u64; BACKEND_WORDS] = bytemuck::cast(*backend);
+        for (index, word) in (id as usize * BACKEND_WORDS..).zip(words) {
+            self.backend_words.store(index, word);
+        }
+    }
+
     fn remove_backend(&mut self, id: u32) -> Result<(), KernelError> {
-        let nobody: Backend = bytemuck::Zeroable::zeroed();
-        on("BACKENDS", "remove a backend", self.backends.set(id, Plain(nobody), 0))?;
+        self.store_backend(id, &bytemuck::Zeroable::zeroed());
         let nothing = PerCpuValues::try_from(vec![Plain(Traffic::default()); cpus("TRAFFIC")?]);
         let nothing = nothing.map_err(|source| KernelError::Memory { map: "TRAFFIC", action: "reset it", source })?;
         on("TRAFFIC", "reset it", self.traffic.set(id, nothing, 0))

@@ -85,7 +85,7 @@ impl Netlink {
                         }
                         None => {
                             self.ask(interface, next).await;
-                            Err(NoHop::Asked { address: next, interface: link.name })
+                            Err(NoHop::Asked { address: next, interface: link.name, index: interface })
                         }
                     }
                 }

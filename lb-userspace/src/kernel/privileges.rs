@@ -4,13 +4,8 @@ use super::error::KernelError;
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// What is kept: maps and programs, interfaces and netlink, what the verifier asks for, and ports below 1024.
-const KEPT: [Capability; 5] = [
-    Capability::CAP_BPF,
-    Capability::CAP_NET_ADMIN,
-    Capability::CAP_PERFMON,
-    Capability::CAP_NET_RAW,
-    Capability::CAP_NET_BIND_SERVICE,
-];
+const KEPT: [Capability; 4] =
+    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_NET_BIND_SERVICE];
 
 /// Gives up every other capability of this thread and of all threads that it starts from now on.
 pub fn give_up() -> Result<(), KernelError> {

@@ -2,6 +2,7 @@
 
 use super::{
     desired::Member,
+    intent::Mode,
     op::Op,
     space::{Ids, Regions},
 };
@@ -22,6 +23,13 @@ pub struct BackendKey {
     pub own: Endpoint,
     /// Whether it is reached by NAT. Another forward mode is another backend: no packet may see half a change.
     pub nat: bool,
+}
+
+impl BackendKey {
+    /// Of a backend behind a service in this mode.
+    pub fn new(service: Endpoint, own: Endpoint, mode: Mode) -> Self {
+        Self { service, own, nat: mode == Mode::Nat }
+    }
 }
 
 impl From<&Backend> for BackendKey {

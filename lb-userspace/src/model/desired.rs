@@ -13,13 +13,13 @@ use std::{
     sync::Arc,
 };
 
-/// A backend that the operator takes out of service: the service's name and the backend's endpoint.
-pub type Drain = (String, Endpoint);
+/// A backend that the operator takes out of service: the service's endpoint and the backend's.
+pub type Drain = (Endpoint, Endpoint);
 
 /// How the world is.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// MAC addresses of the attached interfaces, by index.
+    /// MAC addresses of the interfaces of the config that exist, by index.
     pub interfaces: BTreeMap<u32, [u8; 6]>,
     /// What is up.
     pub up: BTreeSet<Target>,
@@ -108,8 +108,8 @@ impl Desired {
         };
         self.settings.returns |= u64::from(mode);
         for backend in &service.backends {
-            let key = BackendKey { service: service.endpoint, own: backend.endpoint, nat: mode == NAT };
-            let draining = conditions.drains.contains(&(service.name.clone(), backend.endpoint));
+            let key = BackendKey::new(service.endpoint, backend.endpoint, service.mode);
+            let draining = conditions.drains.contains(&(service.endpoint, backend.endpoint));
             let flags = mode | if draining { DRAINING } else { 0 };
             let entry = Backend::new(backend.endpoint, service.endpoint, flags);
             let hop = reach(conditions, service.mode, backend.endpoint.ip());

@@ -4,7 +4,8 @@ use super::desired::Member;
 use lb_common::tables::{Address, Answer, AnswerKey, Backend, Endpoint, Region, Service, Settings};
 use std::sync::Arc;
 
-/// One step of a change to the tables. Each is done wholly or not at all as far as a packet can see.
+/// One step of a change to the tables. Each is done wholly or not at all as far as a packet can see, but for the next hop of
+/// a [`Backend`] in use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Writes what holds for every packet.

@@ -9,7 +9,7 @@ use super::{
     op::Op,
 };
 use lb_common::tables::{Endpoint, Region, Service};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use thiserror::Error;
 
 /// Why there is no plan.
@@ -33,19 +33,16 @@ pub enum Full {
 }
 
 /// The steps from `actual` to `desired`; none if they are equal.
+///
+/// What is new is written before what is old is taken away, if there is room for both; else services that are no longer
+/// wanted go first.
 pub fn plan(desired: &Desired, actual: &Actual) -> Result<Vec<Op>, Full> {
-    let mut draft = Draft { actual: actual.clone(), ops: Vec::new() };
-    draft.put_settings(desired);
-    draft.put_interfaces(desired);
-    draft.put_backends(desired)?;
-    draft.put_services(desired)?;
-    draft.put_answers(desired)?;
-    draft.remove_what_leads(desired);
-    if draft.actual.waits() || draft.has_leftovers(desired) {
-        draft.push(Op::Grace);
-    }
-    draft.remove_what_is_led_to(desired);
-    Ok(draft.ops)
+    let draft = || Draft { actual: actual.clone(), ops: Vec::new() };
+    draft().complete(desired).or_else(|_| {
+        let mut draft = draft();
+        draft.make_room(desired);
+        draft.complete(desired)
+    })
 }
 
 /// The place of no table.
@@ -60,6 +57,32 @@ impl Draft {
     fn push(&mut self, op: Op) {
         self.actual.record(&op);
         self.ops.push(op);
+    }
+
+    fn complete(mut self, desired: &Desired) -> Result<Vec<Op>, Full> {
+        self.put_settings(desired);
+        self.put_interfaces(desired);
+        self.put_backends(desired)?;
+        self.put_services(desired)?;
+        self.put_answers(desired)?;
+        self.remove_what_leads(desired);
+        if self.actual.waits() || !self.leftovers(desired).is_empty() {
+            self.push(Op::Grace);
+        }
+        self.remove_what_is_led_to(desired);
+        Ok(self.ops)
+    }
+
+    /// Removes what leads to nothing that is wanted, and the backends of services that are gone with it.
+    fn make_room(&mut self, desired: &Desired) {
+        self.remove_what_leads(desired);
+        self.push(Op::Grace);
+        let gone = self.actual.backends.iter().filter(|(key, _)| !desired.services.contains_key(&key.service));
+        let gone: Vec<u32> = gone.map(|(_, (id, _))| *id).collect();
+        for id in gone {
+            self.push(Op::RemoveBackend { id });
+        }
+        self.push(Op::Grace);
     }
 
     /// Finds room. If there is none, what was given back by this very plan may be used after a grace period.
@@ -191,8 +214,8 @@ impl Draft {
         for (endpoint, id) in services {
             self.push(Op::RemoveService { id, endpoint });
         }
-        let wanted = |own: &Endpoint| desired.backends.keys().any(|key| key.own == *own && key.nat);
-        let returns: Vec<_> = self.actual.returns.keys().filter(|own| !wanted(own)).copied().collect();
+        let wanted: BTreeSet<Endpoint> = desired.backends.keys().filter(|key| key.nat).map(|key| key.own).collect();
+        let returns: Vec<_> = self.actual.returns.keys().filter(|own| !wanted.contains(own)).copied().collect();
         for own in returns {
             self.push(Op::RemoveReturn { own });
         }
@@ -201,10 +224,6 @@ impl Draft {
     fn leftovers(&self, desired: &Desired) -> Vec<u32> {
         let unwanted = self.actual.backends.iter().filter(|(key, _)| !desired.backends.contains_key(key));
         unwanted.map(|(_, (id, _))| *id).collect()
-    }
-
-    fn has_leftovers(&self, desired: &Desired) -> bool {
-        !self.leftovers(desired).is_empty()
     }
 
     /// Then, after a grace period, what was led to.

@@ -48,6 +48,8 @@ pub enum NoHop {
         address: IpAddr,
         /// The interface.
         interface: String,
+        /// Its index.
+        index: u32,
     },
     /// The way leads over an interface without our program.
     #[error("it is reached by interface number {index} of `ip link`, which is not among the attached `interfaces`")]

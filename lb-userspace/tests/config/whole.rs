@@ -88,6 +88,15 @@ fn relative_paths() {
 }
 
 #[test]
+fn dots_in_the_name_of_the_pins() {
+    says(
+        "pins = \"/sys/fs/bpf/lb-two\"",
+        "pins = \"/sys/fs/bpf/lb.two\"",
+        "config:6: pins `/sys/fs/bpf/lb.two` has a dot in it, which bpffs does not allow; choose another name",
+    );
+}
+
+#[test]
 fn more_than_the_maps_hold() {
     let interfaces: Vec<_> = (0..=MAX_INTERFACES).map(|number| format!("eth{number}")).collect();
     says(
@@ -120,6 +129,22 @@ fn more_than_the_maps_hold() {
     }
     let expected = format!("config: {} backends are more than the maps hold; write at most 16384", MAX_BACKENDS + 64);
     assert_eq!(errors(&backends), expected);
+}
+
+#[test]
+fn more_slots_than_there_are() {
+    let mut services = String::from("interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n");
+    for number in 1..=515 {
+        let _ = write!(
+            services,
+            "[[service]]\nname = \"s{number}\"\naddress = \"2001:db8:1::{number:x}\"\nport = 80\nmode = \"dsr\"\nslots = 65537\n\
+             [[service.backend]]\naddress = \"fd00::1\"\n"
+        );
+    }
+    // 516 chunks of 65,536 slots, less room for the next version of one table.
+    let expected =
+        "config: all slot tables together have 33751555 slots; write smaller `slots`, at most 33751039 in all";
+    assert_eq!(errors(&services), expected);
 }
 
 #[test]

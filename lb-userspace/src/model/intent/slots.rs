@@ -1,4 +1,4 @@
-//! Sizes of slot tables. They are primes, so that every step through a table comes by each slot (see [`crate::model::maglev`]).
+//! Sizes of slot tables. They are primes, so that every number has an inverse, which orders are made of (see [`crate::model::maglev`]).
 
 use std::ops::RangeInclusive;
 

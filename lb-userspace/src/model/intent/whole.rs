@@ -1,7 +1,7 @@
 //! The whole config: its parts one by one, and what is about no single one of them.
 
 use super::{
-    Attach, Intent,
+    Attach, Intent, Service,
     checks::Checks,
     names,
     part::{Part, Problems},
@@ -13,7 +13,7 @@ use crate::config::{
 };
 use lb_common::{
     hash::Keys,
-    tables::{MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES},
+    tables::{CHUNK_SLOTS, MAX_BACKENDS, MAX_CHUNKS, MAX_INTERFACES, MAX_SERVICES},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -35,11 +35,15 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let services = services::read(file, &checks, &dns, &mut problems);
     let mut top = problems.part(Place::Top, None);
     bound(file, &mut top);
+    bound_slots(&services, &mut top);
     let interfaces = interfaces(file, &mut top);
     let attach =
         top.choice_or_first("attach", &file.attach, &[("native", Attach::Native), ("generic", Attach::Generic)]);
     let socket = path("socket", &file.socket, DEFAULT_SOCKET, &mut top);
     let pins = path("pins", &file.pins, DEFAULT_PINS, &mut top);
+    if let Some(written) = file.pins.as_ref().filter(|written| written.get_ref().contains('.')) {
+        top.report(written, Problem::DottedPins { path: written.get_ref().clone() });
+    }
     let keys = secret(config, &mut top).map(keys);
     let intent = move || {
         Some(Intent { interfaces, attach: attach?, socket: socket?, pins: pins?, keys: keys?, services, names, dns })
@@ -63,6 +67,16 @@ fn bound(file: &File, part: &mut Part<'_, '_>) {
     }
     if file.service.is_empty() && file.dns.is_none() {
         part.report_here(Problem::NothingToDo);
+    }
+}
+
+/// The slot space has to hold all tables, and beside them a new version of any one.
+fn bound_slots(services: &[Service], part: &mut Part<'_, '_>) {
+    let slots = || services.iter().map(|service| u64::from(service.slots));
+    let most = u64::from(MAX_CHUNKS * CHUNK_SLOTS) - slots().max().unwrap_or_default();
+    let count = slots().sum();
+    if count > most {
+        part.report_here(Problem::TooManySlots { count, most });
     }
 }
 
