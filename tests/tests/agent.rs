@@ -452,6 +452,7 @@ fn an_interface_that_comes_back_is_attached_again() {
     }
     let lab = lab(Layout::Bridged, "dsr", 1);
     let add = |index: u32| {
+        // A dot, as in the names of VLANs, which a pin's name may not have.
         let add = format!("link add extra.0 index {index} type veth peer name extra1");
         [add, "link set extra.0 up".into(), "link set extra1 up".into()]
     };
