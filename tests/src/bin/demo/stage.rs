@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
-use tests::{Agent, Lab, Layout, Nginx, wait_until};
+use tests::{Agent, Lab, Layout, Nginx, lb_binary, wait_until};
 
 /// The servers' weights.
 pub const WEIGHTS: [u32; 3] = [1, 2, 3];
@@ -93,7 +93,8 @@ impl Stage {
         let _ = writeln!(text, "nsenter --net=/run/netns/{client} curl http://{ipv4}/");
         let _ = writeln!(text, "nsenter --net=/run/netns/{client} curl 'http://[{ipv6}]/'");
         let _ = writeln!(text, "nsenter --net=/run/netns/{client} dig @{} {NAME}", balancer.ipv4());
-        let _ = writeln!(text, "lb status --socket {}", socket.display());
+        let lb = lb_binary().map_or_else(|_| "lb".into(), |path| path.display().to_string());
+        let _ = writeln!(text, "{lb} status --socket {}", socket.display());
         text
     }
 
