@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub struct Ids {
     limit: u32,
+    /// All below are taken.
+    first_free: u32,
     taken: BTreeSet<u32>,
     retired: Vec<u32>,
 }
@@ -14,19 +16,20 @@ pub struct Ids {
 impl Ids {
     /// Ids below `limit`.
     pub fn new(limit: u32) -> Self {
-        Self { limit, taken: BTreeSet::new(), retired: Vec::new() }
+        Self { limit, first_free: 0, taken: BTreeSet::new(), retired: Vec::new() }
     }
 
     /// The lowest free id.
     pub fn lowest_free(&self) -> Option<u32> {
-        let gap = self.taken.iter().zip(0..).find(|(taken, expected)| *taken != expected);
-        let id = gap.map_or(self.taken.len() as u32, |(_, expected)| expected);
-        (id < self.limit).then_some(id)
+        (self.first_free < self.limit).then_some(self.first_free)
     }
 
     /// Takes an id.
     pub fn take(&mut self, id: u32) {
         self.taken.insert(id);
+        while self.taken.contains(&self.first_free) {
+            self.first_free += 1;
+        }
     }
 
     /// Gives an id back, to be free after a grace period.
@@ -38,6 +41,7 @@ impl Ids {
     pub fn grace(&mut self) {
         for id in self.retired.drain(..) {
             self.taken.remove(&id);
+            self.first_free = self.first_free.min(id);
         }
     }
 
@@ -121,6 +125,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_lowest_free_id_is_the_lowest(steps in prop::collection::vec((any::<bool>(), 0_u32..20), 1..200)) {
+            let mut ids = Ids::new(20);
+            let mut held = BTreeSet::new();
+            for (take, id) in steps {
+                if take {
+                    held.insert(id);
+                    ids.take(id);
+                } else if held.remove(&id) {
+                    ids.retire(id);
+                    ids.grace();
+                }
+                prop_assert_eq!(ids.lowest_free(), (0..20).find(|id| !held.contains(id)));
+            }
+        }
+
         #[test]
         fn no_two_regions_overlap(steps in prop::collection::vec((any::<bool>(), 1_u32..70_000, any::<prop::sample::Index>()), 1..200)) {
             let mut regions = Regions::default();
