@@ -165,7 +165,8 @@ impl Agent {
         agent.inherit(found);
         let listener = Listener::bind(agent.intent.dns())?;
         agent.keep_probes();
-        agent.conditions.interfaces = agent.interfaces().await?;
+        // One that does not exist is told before anything is changed.
+        agent.links(&agent.intent).await?;
         agent.look_up_ways().await;
         // The tables are right before the first packet comes.
         agent.settle()?;
@@ -252,11 +253,6 @@ impl Agent {
 
     fn asked(&mut self, asked: Asked) {
         self.changed |= self.conditions.asked.insert(asked);
-    }
-
-    /// MAC addresses of the interfaces in the config, by index.
-    async fn interfaces(&self) -> Result<BTreeMap<u32, [u8; 6]>> {
-        Ok(self.links(&self.intent).await?.into_iter().map(|(index, link)| (index, link.mac)).collect())
     }
 
     /// The interfaces of a config, with their indexes.

@@ -1,17 +1,16 @@
-//! From a slot to the backend that serves it.
+//! From an id, which a slot or a reply's sender leads to, to the backend.
 
 use crate::{
-    tables::{Backend, IN_USE, Slot, Tables},
+    tables::{Backend, IN_USE, Tables},
     verdict::Why,
 };
 
-/// The slot's backend and its id.
+/// The backend with this id.
 #[inline(always)]
-pub fn backend<'t, T: Tables>(tables: &'t T, slot: &Slot) -> Result<(u32, &'t Backend), Why> {
-    let id = slot.backend;
+pub fn backend<T: Tables>(tables: &T, id: u32) -> Result<&Backend, Why> {
     let backend = tables.backend(id).ok_or(Why::Inconsistent)?;
     if backend.flags & IN_USE == 0 {
         return Err(Why::Inconsistent);
     }
-    Ok((id, backend))
+    Ok(backend)
 }

@@ -1,10 +1,10 @@
 //! Sends a packet to its backend, and a backend's reply back to the client.
 
-use super::parse::Flow;
+use super::{backend::backend, parse::Flow};
 use crate::{
     checksum,
     frame::Frame,
-    tables::{Backend, Endpoint, FAMILY_4, IN_USE, NAT, Route, Settings, Tables},
+    tables::{Backend, Endpoint, FAMILY_4, NAT, Route, Settings, Tables},
     verdict::{Verdict, Why},
     wire::{
         ethernet::Addresses,
@@ -62,10 +62,7 @@ pub fn come_back<F: Frame, T: Tables>(
         return Err(Why::NoService);
     }
     let id = tables.returning(&flow.from).ok_or(Why::NoService)?;
-    let backend = tables.backend(id).ok_or(Why::Inconsistent)?;
-    if backend.flags & IN_USE == 0 {
-        return Err(Why::Inconsistent);
-    }
+    let backend = backend(tables, id)?;
     // An element of a hash map may be reused while it is read: what it leads to is compared.
     if backend.own != flow.from {
         return Err(Why::NoService);

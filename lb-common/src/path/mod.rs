@@ -43,6 +43,6 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Verdict, Why
         return answer::answer(frame, tables, settings, &flow);
     }
     let slot = slot::slot(tables, settings, service, &flow)?;
-    let (id, backend) = backend::backend(tables, slot)?;
-    forward::forward(frame, tables, id, backend, &flow)
+    let backend = backend::backend(tables, slot.backend)?;
+    forward::forward(frame, tables, slot.backend, backend, &flow)
 }
