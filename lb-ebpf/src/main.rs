@@ -40,7 +40,6 @@ pub fn lb(context: XdpContext) -> u32 {
 }
 
 /// Says that the tables contradict each other, which only a defect of the agent can bring about, and lets the frame pass.
-#[cold]
 #[inline(never)]
 fn contradiction(context: &XdpContext) -> u32 {
     error!(context, "the tables contradict each other; a frame passed");
