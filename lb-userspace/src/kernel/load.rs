@@ -21,17 +21,22 @@ use std::{
 
 /// Where bpffs belongs.
 const BPFFS: &str = "/sys/fs/bpf";
+/// What is attached to interfaces, and what it hands rare frames to.
+pub const PROGRAMS: [&str; 2] = ["lb", "lb_rare"];
 /// Maps that outlive the agent.
-const PINNED: [&str; 14] = [
+const PINNED: [&str; 17] = [
+    "PROGRAMS",
     "SETTINGS",
     "INTERFACES",
     "DEVICES",
-    "CLAIMS",
+    "ADDRESSES",
     "SERVICE_IDS",
     "SERVICES",
     "SLOTS",
     "BACKENDS",
     "RETURNS",
+    "FLOWS",
+    "HALF_OPEN",
     "ANSWER_PLACES",
     "ANSWERS",
     "TURNS",
@@ -122,8 +127,11 @@ pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
         }
     }
     let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-    program(&mut ebpf, "lb")?.load().map_err(not_verified)?;
-    let maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    for name in PROGRAMS {
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    }
+    let mut maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
 }
 
