@@ -29,6 +29,7 @@ mod host;
 mod lab;
 mod layout;
 mod leftovers;
+pub mod mutations;
 mod nginx;
 mod ping;
 mod process;
