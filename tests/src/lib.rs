@@ -24,6 +24,7 @@ mod blueprint;
 mod curl;
 mod dig;
 pub mod fixture;
+pub mod followed;
 pub mod frames;
 mod host;
 mod lab;
