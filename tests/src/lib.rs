@@ -26,6 +26,7 @@ mod dig;
 pub mod fixture;
 pub mod followed;
 pub mod frames;
+pub mod guest;
 mod host;
 mod lab;
 mod layout;
