@@ -44,7 +44,9 @@ static SERVICE_IDS: HashMap<Endpoint, u32> = HashMap::with_max_entries(DEFAULT_S
 /// Mapped into the agent, which swaps a service's region with one store.
 #[map]
 static SERVICES: Array<Service> = Array::with_max_entries(DEFAULT_SERVICES, BPF_F_MMAPABLE);
-type Chunk = btf_maps::Array<Slot, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
+/// Of words, as which the agent stores slots: Linux 6.1 refuses the agent's chunks, which come without a type, if the type here
+/// is a structure (`timer_off` in its `bpf_map_meta_equal`).
+type Chunk = btf_maps::Array<u64, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
 /// The slot space, in chunks that the agent creates as it needs them.
 #[btf_map]
 static SLOTS: btf_maps::ArrayOfMaps<Chunk, { MAX_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
@@ -118,9 +120,9 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn slot(&self, index: u32) -> Option<Slot> {
-        let slot: &Slot = SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))?;
-        // SAFETY: an element of an array of 8 bytes, aligned. The agent stores it as one word, so it is read as one.
-        let word = unsafe { core::ptr::from_ref(slot).cast::<u64>().read_volatile() };
+        let word: &u64 = SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))?;
+        // SAFETY: a valid reference. The agent stores a slot as one word, so it is read as one, and once.
+        let word = unsafe { core::ptr::from_ref(word).read_volatile() };
         Some(Slot { current: word as u32, previous: (word >> 32) as u32 })
     }
 

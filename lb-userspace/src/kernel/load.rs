@@ -118,8 +118,8 @@ fn is_bpffs(path: &Path) -> bool {
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
 pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
-    // The log costs a second load when it is asked for; a refusal is loaded again with it.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
     if let Some(pins) = pins {
         pins.check_layout()?;
         for name in PINNED {
