@@ -4,7 +4,7 @@ use crate::{
     frame::{Frame, Header},
     tables::{
         Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface,
-        NAME_WORDS, Route, Scratch, Service, Settings, Slot, Tables, Tracked, Traffic,
+        NAME_WORDS, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
     },
     verdict::Why,
 };
@@ -232,13 +232,13 @@ impl Tables for HostTables {
         self.seconds
     }
 
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {
         if self.lent.replace(true) {
             return None;
         }
         // Not zeros: what the path does not load must not matter.
         let mut scratch = Scratch { name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS], ..Scratch::zeroed() };
-        let result = work(&mut scratch);
+        let result = work.run(&mut scratch);
         self.lent.set(false);
         Some(result)
     }

@@ -457,6 +457,15 @@ pub struct Scratch {
     pub sum: u64,
 }
 
+/// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in
+/// memory, for every packet.
+pub trait ScratchWork {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn run(self, scratch: &mut Scratch) -> Self::Output;
+}
+
 /// How a reply of a backend leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -513,7 +522,7 @@ pub trait Tables {
     /// Seconds of a clock that only goes forward.
     fn seconds(&self) -> u64;
     /// Lends this CPU's scratch to `work`, which must not ask for it again.
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R>;
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output>;
     /// Counts a packet sent to a backend.
     fn forwarded(&self, backend: u32, bytes: u64);
     /// Counts the way out of a packet.

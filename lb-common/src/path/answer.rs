@@ -8,7 +8,7 @@ use crate::{
     checksum,
     frame::Frame,
     hash::{Keys, name_step},
-    tables::{Answer, AnswerKey, FAMILY_4, MAX_RECORDS, NAME_WORDS, Scratch, Settings, Tables},
+    tables::{Answer, AnswerKey, FAMILY_4, MAX_RECORDS, NAME_WORDS, Scratch, ScratchWork, Settings, Tables},
     verdict::{Verdict, Why},
     wire::{
         dns::{
@@ -37,11 +37,27 @@ pub fn answer<F: Frame, T: Tables>(
     if packet.protocol != UDP || !packet.plain {
         return Err(Why::DnsNotPlain);
     }
-    let work = |scratch: &mut Scratch| match packet.family {
-        FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, tables, settings, packet, scratch),
-        _ => answer_over::<DnsFrame6, F, T>(frame, tables, settings, packet, scratch),
-    };
-    tables.with_scratch(work).unwrap_or(Err(Why::Inconsistent))
+    tables.with_scratch(Answering { frame, tables, settings, packet }).unwrap_or(Err(Why::Inconsistent))
+}
+
+struct Answering<'a, F, T> {
+    frame: &'a mut F,
+    tables: &'a T,
+    settings: &'a Settings,
+    packet: &'a Packet,
+}
+
+impl<F: Frame, T: Tables> ScratchWork for Answering<'_, F, T> {
+    type Output = Result<Verdict, Why>;
+
+    #[inline(always)]
+    fn run(self, scratch: &mut Scratch) -> Self::Output {
+        let Self { frame, tables, settings, packet } = self;
+        match packet.family {
+            FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, tables, settings, packet, scratch),
+            _ => answer_over::<DnsFrame6, F, T>(frame, tables, settings, packet, scratch),
+        }
+    }
 }
 
 /// What the two families of DNS messages have in common.

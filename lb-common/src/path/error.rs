@@ -10,7 +10,7 @@ use super::{
 use crate::{
     checksum,
     frame::Frame,
-    tables::{DNS, FAMILY_4, FlowKey, Settings, Tables},
+    tables::{DNS, FAMILY_4, FlowKey, Tables},
     verdict::{Verdict, Why},
     wire::{
         ethernet::Ethernet,
@@ -23,12 +23,8 @@ use crate::{
 
 /// Sends an error about a service's packet to the backend that owns the flow, and one about a packet to a NAT backend to the client.
 #[inline(always)]
-pub fn forward<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    settings: &Settings,
-    packet: &Packet,
-) -> Result<Verdict, Why> {
+pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Result<Verdict, Why> {
+    let settings = tables.settings().ok_or(Why::Inconsistent)?;
     let icmp: &Icmp = frame.view(packet.payload.into()).ok_or(Why::Truncated)?;
     if !is_error(icmp.kind, packet.family) || packet.in_fragments {
         return Err(Why::IcmpNotOurs);

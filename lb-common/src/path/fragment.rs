@@ -8,7 +8,7 @@ use super::{
 use crate::{
     frame::Frame,
     hash,
-    tables::{FRAGMENT_SECONDS, Fragment, FragmentKey, NOBODY, Settings, Tables},
+    tables::{FRAGMENT_SECONDS, Fragment, FragmentKey, NOBODY, Tables},
     verdict::{Verdict, Why},
 };
 
@@ -22,12 +22,7 @@ pub fn remember<T: Tables>(tables: &T, packet: &Packet, backend: u32, back: bool
 
 /// Sends the rest of a datagram where its first fragment went.
 #[inline(always)]
-pub fn follow<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    settings: &Settings,
-    packet: &Packet,
-) -> Result<Verdict, Why> {
+pub fn follow<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Result<Verdict, Why> {
     let first = tables.fragment(&key(packet)).ok_or(Why::FragmentUnknown)?;
     if tables.seconds().saturating_sub(first.seen) > FRAGMENT_SECONDS {
         return Err(Why::FragmentUnknown);
@@ -46,6 +41,7 @@ pub fn follow<F: Frame, T: Tables>(
     if backend.service.address != packet.to.address {
         return Err(Why::FragmentUnknown);
     }
+    let settings = tables.settings().ok_or(Why::Inconsistent)?;
     let ([a, b], [c, d]) = (packet.from.address, packet.to.address);
     let hash = hash::flow(&settings.keys, [a ^ c, b ^ d, 0]);
     forward::forward(frame, tables, first.backend, backend, packet, hash)

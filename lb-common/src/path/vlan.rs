@@ -3,82 +3,61 @@
 
 use crate::{
     frame::Frame,
-    verdict::{Verdict, Why},
     wire::{
         ethernet::{Addresses, Ethernet},
-        vlan::{self, Tag, Tagged, TaggedTwice},
+        vlan::{CUSTOMER, PROVIDER, Tag, Tagged, TaggedTwice},
     },
 };
-use zerocopy::byteorder::little_endian::{U32 as Le32, U64 as Le64};
+use core::hint::black_box;
 
-/// The tags of a frame, as on the wire.
+/// The tags of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tags {
-    /// No tag.
-    None,
-    /// One.
-    One(u32),
-    /// Two.
-    Two(u64),
+pub struct Tags {
+    /// Their length in bytes: none, one or two tags.
+    length: usize,
+    /// As on the wire.
+    word: u64,
 }
 
-/// Takes off up to two tags.
+/// Takes off up to two tags. `None` if the frame is too short for a header.
+///
+/// The kernel's verifier follows the rest of the path once for every number of tags that it can tell apart. So nothing here is
+/// decided: the number is computed, and no tag is taken off like one.
 #[inline(always)]
-pub fn take_off<F: Frame>(frame: &mut F) -> Tags {
-    match frame.head::<Ethernet>() {
-        Some(ethernet) if vlan::is_tag(ethernet.ethertype.get()) => take_off_some(frame),
-        _ => Tags::None,
-    }
-}
-
-#[inline(always)]
-fn take_off_some<F: Frame>(frame: &mut F) -> Tags {
-    let (addresses, tags) = match frame.head::<TaggedTwice>() {
-        Some(TaggedTwice { ethernet, tags, .. }) if vlan::is_tag(((tags.get() >> 32) as u16).to_be()) => {
-            (ethernet.get(), Tags::Two(tags.get()))
+pub fn take_off<F: Frame>(frame: &mut F) -> Option<Tags> {
+    let ethernet: &Ethernet = frame.head()?;
+    let outer = tags_at(ethernet.ethertype.get());
+    let (inner, word) = match frame.head::<TaggedTwice>() {
+        Some(tagged) => {
+            let word = tagged.tags.get();
+            (tags_at(((word >> 32) as u16).to_be()), word)
         }
-        _ => match frame.head::<Tagged>() {
-            Some(Tagged { ethernet, tag, .. }) => (ethernet.get(), Tags::One(tag.get())),
-            None => return Tags::None,
-        },
+        None => (0, 0),
     };
-    if frame.shrink_front(length(tags)).is_none() {
-        return Tags::None;
-    }
-    if let Some(head) = frame.head_mut::<Addresses>() {
-        head.set(addresses);
-    }
-    tags
-}
-
-/// Puts the tags back.
-#[inline(always)]
-pub fn put_back<F: Frame>(frame: &mut F, tags: Tags, verdict: Verdict) -> Verdict {
-    match tags {
-        Tags::None => verdict,
-        // What was taken off has room; only a tunnel's header can have taken it.
-        _ => put_back_some(frame, tags).map_or(Verdict::Pass(Why::NoRoom), |()| verdict),
-    }
-}
-
-#[inline(always)]
-fn put_back_some<F: Frame>(frame: &mut F, tags: Tags) -> Option<()> {
+    let length = (black_box(outer + (outer & inner)) & 3) * Tag::LEN;
     let addresses = frame.head::<Addresses>()?.get();
-    frame.grow_front(length(tags))?;
+    frame.shrink_front(length)?;
     frame.head_mut::<Addresses>()?.set(addresses);
-    match tags {
-        Tags::None => (),
-        Tags::One(tag) => frame.head_mut::<Tagged>()?.tag = Le32::new(tag),
-        Tags::Two(tags) => frame.head_mut::<TaggedTwice>()?.tags = Le64::new(tags),
+    Some(Tags { length, word })
+}
+
+/// How many tags start where this EtherType is: one or none.
+#[inline(always)]
+fn tags_at(ethertype: u16) -> usize {
+    let is = |protocol: u16| black_box(usize::from(ethertype ^ protocol)).wrapping_sub(1) >> (usize::BITS - 1);
+    is(CUSTOMER) | is(PROVIDER)
+}
+
+/// Puts the tags back. `None` if there is no room, which only a tunnel's header can have taken.
+#[inline(always)]
+pub fn put_back<F: Frame>(frame: &mut F, tags: Tags) -> Option<()> {
+    let addresses = frame.head::<Addresses>()?.get();
+    frame.grow_front(tags.length)?;
+    frame.head_mut::<Addresses>()?.set(addresses);
+    match tags.length / Tag::LEN {
+        0 => (),
+        1 => frame.head_mut::<Tagged>()?.tag.set(tags.word as u32),
+        _ => frame.head_mut::<TaggedTwice>()?.tags.set(tags.word),
     }
     Some(())
-}
-
-#[inline(always)]
-const fn length(tags: Tags) -> usize {
-    match tags {
-        Tags::None => 0,
-        Tags::One(_) => Tag::LEN,
-        Tags::Two(_) => 2 * Tag::LEN,
-    }
 }

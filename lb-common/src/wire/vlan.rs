@@ -44,9 +44,3 @@ header!(
 pub const CUSTOMER: u16 = 0x8100;
 /// Protocol of a provider's tag (IEEE 802.1ad), the outer one of two.
 pub const PROVIDER: u16 = 0x88a8;
-
-/// Whether a tag starts where this EtherType is.
-#[inline(always)]
-pub const fn is_tag(ethertype: u16) -> bool {
-    ethertype == CUSTOMER || ethertype == PROVIDER
-}

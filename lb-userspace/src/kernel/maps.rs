@@ -4,7 +4,8 @@ use super::{error::KernelError, flows::FlowMaps, memory::Memory, plain::Plain, s
 use crate::model::{intent::Limits, op::Op};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMapHash},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray, xdp::DevMapHash},
+    programs::ProgramFd,
     util::nr_cpus,
 };
 use lb_common::{
@@ -16,6 +17,8 @@ use lb_common::{
 };
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, thread, time::Duration};
 
+/// Where the program for rare frames is among those that can be called.
+const RARE: u32 = 0;
 /// Words of a [`Service`]: its region, then its flags and its id.
 pub(super) const SERVICE_WORDS: usize = size_of::<Service>() / 8;
 /// Words of a [`Backend`].
@@ -26,6 +29,7 @@ pub(super) const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
 /// Every map that the agent reads or writes.
 pub struct Maps {
     pub(super) limits: Limits,
+    programs: ProgramArray<MapData>,
     pub(super) settings: Array<MapData, Plain<Settings>>,
     pub(super) interfaces: HashMap<MapData, u32, Plain<Interface>>,
     devices: DevMapHash<MapData>,
@@ -56,6 +60,7 @@ impl Maps {
     pub fn take(ebpf: &mut Ebpf, limits: Limits, pins: Option<&Path>) -> Result<Self, KernelError> {
         Ok(Self {
             limits,
+            programs: take(ebpf, "PROGRAMS")?,
             settings: take(ebpf, "SETTINGS")?,
             interfaces: take(ebpf, "INTERFACES")?,
             devices: take(ebpf, "DEVICES")?,
@@ -72,6 +77,11 @@ impl Maps {
             traffic: take(ebpf, "TRAFFIC")?,
             counts: take(ebpf, "COUNTS")?,
         })
+    }
+
+    /// Has rare frames handed to this program. The kernel forgets it when nobody holds the map any more, a pin or this.
+    pub fn put_rare(&mut self, program: &ProgramFd) -> Result<(), KernelError> {
+        on("PROGRAMS", "put the program for rare frames into it", self.programs.set(RARE, program, 0))
     }
 
     /// Does one step.
