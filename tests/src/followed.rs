@@ -1,7 +1,7 @@
 //! How far the verifier had to go for each program, and the record of it, by the kernel's version.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_userspace::kernel::load::load;
+use lb_userspace::{kernel::load::load, model::intent::Limits};
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -21,7 +21,7 @@ static RECORDING: Mutex<()> = Mutex::new(());
 
 /// Loads every program of every object, as the agent does.
 pub fn followed() -> Result<Followed> {
-    let (balancer, _maps) = load(None)?;
+    let (balancer, _maps) = load(None, Limits::default())?;
     let objects = [balancer];
     let programs = objects.iter().flat_map(|object| object.programs());
     programs

@@ -33,6 +33,7 @@ mod layout;
 mod leftovers;
 pub mod mutations;
 mod nginx;
+pub mod numbers;
 mod ping;
 mod process;
 mod signals;

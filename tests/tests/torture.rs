@@ -15,7 +15,7 @@ use lb_userspace::{
         actual::Actual,
         backends::BackendKey,
         desired::{Conditions, Desired},
-        intent::{Intent, Target},
+        intent::{Intent, Limits, Target},
         leaving::leaving,
         plan::plan,
         reach::{Hop, Way},
@@ -25,10 +25,6 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use proptest::{
-    prelude::*,
-    test_runner::{RngAlgorithm, TestRng},
-};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -36,7 +32,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tests::{needs_root, skip};
+use tests::{needs_root, numbers::Numbers, skip};
 
 /// Backends of each service.
 const BACKENDS: usize = 4;
@@ -63,7 +59,7 @@ fn tables_change_under_traffic() {
     if thread::available_parallelism().unwrap().get() < 2 {
         return skip(NAME, "it takes two CPUs");
     }
-    let (mut ebpf, maps) = load(None).unwrap();
+    let (mut ebpf, maps) = load(None, Limits::default()).unwrap();
     let (losses, over, rounds) = (Losses::default(), AtomicBool::new(false), AtomicU64::new(0));
     let mut changer = Changer::new(maps, &losses);
     changer.settle();
@@ -86,9 +82,9 @@ fn tables_change_under_traffic() {
         let changes = scope.spawn(|| {
             let _end = End(&over);
             stay_on_cpu(1);
-            let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+            let mut numbers = Numbers::new(1);
             for _ in 0..CHANGES {
-                changer.change(&mut random);
+                changer.change(&mut numbers);
                 // Every flow is seen between two changes, as an adoption window lasts for many.
                 let seen = rounds.load(Ordering::SeqCst);
                 while rounds.load(Ordering::SeqCst) < seen + 2 && !over.load(Ordering::SeqCst) {
@@ -155,12 +151,22 @@ impl Client {
         }
         assert_eq!(result.return_value, XDP_TX);
         assert_eq!(out[6..], [&MAC[..], &frame[12..]].concat()[..], "more than the receiver is changed");
-        assert_eq!(out[..5], [2, 0, 0, 1, self.service as u8], "a packet of service {} went to another's backend", self.service);
+        assert_eq!(
+            out[..5],
+            [2, 0, 0, 1, self.service as u8],
+            "a packet of service {} went to another's backend",
+            self.service
+        );
         let backend = usize::from(out[5]);
         if let Some((home, count)) = self.home.filter(|_| !excused)
             && home != backend
         {
-            assert_ne!(losses(home), count, "a flow of service {} went from live backend {home} to {backend}", self.service);
+            assert_ne!(
+                losses(home),
+                count,
+                "a flow of service {} went from live backend {home} to {backend}",
+                self.service
+            );
         }
         self.home = Some((backend, before[backend]));
         self.begun = true;
@@ -187,7 +193,12 @@ impl<'l> Changer<'l> {
         let mut conditions = Conditions::default();
         conditions.interfaces.insert(LOOPBACK, MAC);
         for (service, number) in all() {
-            let hop = Hop { interface: LOOPBACK, destination: [2, 0, 0, 1, service as u8, number as u8], source: MAC, mtu: 1500 };
+            let hop = Hop {
+                interface: LOOPBACK,
+                destination: [2, 0, 0, 1, service as u8, number as u8],
+                source: MAC,
+                mtu: 1500,
+            };
             conditions.ways.insert(backend(service, number), Ok(Way { hop, gateway: None }));
         }
         let actual = Actual::new(intent.limits());
@@ -202,10 +213,10 @@ impl<'l> Changer<'l> {
         Duration::from_secs(1_000 + self.changes)
     }
 
-    fn change(&mut self, random: &mut TestRng) {
+    fn change(&mut self, numbers: &mut Numbers) {
         self.changes += 1;
-        let (service, number) = ((random.next_u32() % 2) as usize, random.next_u32() as usize % BACKENDS);
-        match random.next_u32() % 10 {
+        let (service, number) = (numbers.below(2), numbers.below(BACKENDS));
+        match numbers.below(10) {
             // Its ids and its slots are given to the other one, which comes back by then.
             0 => {
                 self.lose(service, 0..BACKENDS);
@@ -215,7 +226,7 @@ impl<'l> Changer<'l> {
                 self.lose(service, 0..BACKENDS);
             }
             1..=5 => {
-                self.weights[service][number] = random.next_u32() % 4;
+                self.weights[service][number] = numbers.below(4) as u32;
                 self.weights[service][(number + 1) % BACKENDS] = 2;
                 self.reload();
             }
@@ -284,7 +295,8 @@ fn backend(service: usize, number: usize) -> IpAddr {
 }
 
 fn targets(intent: &Intent) -> BTreeMap<BackendKey, Target> {
-    let backends = intent.services().iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
+    let backends =
+        intent.services().iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
     let target = backends.map(|(service, backend)| {
         let key = |service: Endpoint, own: Endpoint, mode| BackendKey { service, own, mode };
         (key(service.endpoint, backend.endpoint, service.mode), backend.target)
