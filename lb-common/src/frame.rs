@@ -37,6 +37,12 @@ pub trait Frame {
     /// Copies the bytes from `offset` on into `words`, as many as both have. What is left of `words` is unspecified.
     fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()>;
 
+    /// Drops `by` bytes at the front. `None` if there are fewer; the frame is then as it was.
+    fn shrink_front(&mut self, by: usize) -> Option<()>;
+
+    /// Puts `by` unspecified bytes in front. `None` if there is no room; the frame is then as it was.
+    fn grow_front(&mut self, by: usize) -> Option<()>;
+
     /// Makes the frame `len` bytes long, its first `keep` bytes kept and the rest unspecified. `None` if there is no
     /// room; the frame is then as it was.
     fn resize(&mut self, len: usize, keep: usize) -> Option<()>;

@@ -77,6 +77,19 @@ impl Frame for Buffer {
         Some(())
     }
 
+    fn shrink_front(&mut self, by: usize) -> Option<()> {
+        if by > self.len() {
+            return None;
+        }
+        self.start += by;
+        Some(())
+    }
+
+    fn grow_front(&mut self, by: usize) -> Option<()> {
+        self.start = self.start.checked_sub(by)?;
+        Some(())
+    }
+
     fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
         if self.start + len <= self.bytes.len() {
             self.end = self.start + len;

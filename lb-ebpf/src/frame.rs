@@ -117,6 +117,16 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn shrink_front(&mut self, by: usize) -> Option<()> {
+        self.move_front(by as i32)
+    }
+
+    #[inline(always)]
+    fn grow_front(&mut self, by: usize) -> Option<()> {
+        self.move_front(-(by as i32))
+    }
+
+    #[inline(always)]
     fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
         let growth = len as i32 - self.len() as i32;
         // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
@@ -129,6 +139,17 @@ impl Frame for XdpFrame {
 }
 
 impl XdpFrame {
+    /// Moves the front by so many bytes: into the frame, or, if negative, into the headroom.
+    #[inline(always)]
+    fn move_front(&mut self, by: i32) -> Option<()> {
+        // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
+        if unsafe { bpf_xdp_adjust_head(self.context, by) } != 0 {
+            return None;
+        }
+        *self = Self::of(self.context);
+        Some(())
+    }
+
     /// Grows into the headroom and moves the first `keep` bytes there. What a socket sends over a veth has next to no room
     /// behind it, but always some in front.
     #[inline(always)]
