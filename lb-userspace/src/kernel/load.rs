@@ -113,18 +113,24 @@ fn is_bpffs(path: &Path) -> bool {
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
 pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
-    // The log costs a second load when it is asked for; a refusal is loaded again with it.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
     if let Some(pins) = pins {
         pins.check_layout()?;
         for name in PINNED {
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-    program(&mut ebpf, "lb")?.load().map_err(not_verified)?;
+    let mut ebpf = verified(&mut loader, OBJECT, "lb")?;
     let maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
     Ok((ebpf, maps))
+}
+
+/// Loads an object with one program.
+pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], name: &'static str) -> Result<Ebpf, KernelError> {
+    // The log costs a second load when it is asked for; a refusal is loaded again with it.
+    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    let mut ebpf = loader.load(object).map_err(refused)?;
+    program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    Ok(ebpf)
 }
 
 /// The XDP program with this name.

@@ -69,7 +69,8 @@ pub struct Found {
     pub serving: BTreeSet<u32>,
 }
 
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+/// Takes a map out of a loaded object.
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -281,7 +282,7 @@ impl Maps {
 }
 
 /// Names the map and what was tried.
-fn on<T>(map: &'static str, action: &'static str, result: Result<T, MapError>) -> Result<T, KernelError> {
+pub(super) fn on<T>(map: &'static str, action: &'static str, result: Result<T, MapError>) -> Result<T, KernelError> {
     result.map_err(|source| KernelError::Map { map, action, source })
 }
 

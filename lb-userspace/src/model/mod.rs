@@ -9,5 +9,6 @@ pub mod intent;
 pub mod maglev;
 pub mod op;
 pub mod plan;
+pub mod prefix;
 pub mod reach;
 pub mod space;
