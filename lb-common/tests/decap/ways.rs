@@ -246,6 +246,8 @@ fn inner_packets() -> Vec<Row> {
                 rows.push(Row::passes(Why::InnerVersion, name(&format!("the inner version {version}")), frame));
             }
         }
+        let frame = [packet.around(&[]), vec![0; 26]].concat();
+        rows.push(Row::passes(Why::InnerLength, name("nothing inside but padding behind"), frame));
         for length in [0, 1, inner.header() - 1, whole.len() - 1] {
             let frame = packet.around(&whole[..length]);
             rows.push(Row::passes(Why::InnerLength, name(&format!("{length} bytes inside")), frame.clone()));
