@@ -28,6 +28,8 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Where links and maps are pinned if nothing else is said.
@@ -36,6 +38,10 @@ pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-decap";
 const PROGRAM: &str = "lb_decap";
 /// What an agent pins, and this does not.
 const OF_AN_AGENT: &str = "SETTINGS";
+/// How long another command is waited for: it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A loaded program with its maps, on no interface yet.
 pub struct Decapsulator {
@@ -103,12 +109,19 @@ impl Decapsulator {
     }
 }
 
-/// Takes hold of the folder of pins.
+/// Takes hold of the folder of pins, after another command that has it now: when a machine comes up, each interface may have
+/// one of its own.
 pub fn hold(path: &Path) -> Result<Pins, KernelError> {
     if path.join(OF_AN_AGENT).exists() {
         return Err(KernelError::PinsOfAgent { path: path.into(), default: DEFAULT_PINS });
     }
-    Pins::hold(path)
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Pins::hold(path) {
+            Err(KernelError::PinsInUse { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
+            held => return held,
+        }
+    }
 }
 
 /// Names of the interfaces that have a pinned link.

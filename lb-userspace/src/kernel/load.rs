@@ -15,7 +15,7 @@ use nix::{
 use std::{
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -65,6 +65,11 @@ impl Pins {
         let folder = File::open(path).map_err(pins)?;
         let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock)
             .map_err(|_| KernelError::PinsInUse { path: path.into() })?;
+        // Who held it last may have removed it since it was opened here.
+        let held = lock.metadata().map_err(pins)?;
+        if !fs::metadata(path).is_ok_and(|named| named.ino() == held.ino()) {
+            return Err(KernelError::PinsInUse { path: path.into() });
+        }
         Ok(Self { path: path.into(), _lock: lock })
     }
 

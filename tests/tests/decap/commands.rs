@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 the kernel refused.
 
 use crate::{Site, says};
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, thread};
 use tests::{lb_binary, needs_root};
 
 /// The names of what is pinned.
@@ -62,6 +62,35 @@ fn what_is_attached_stays_until_it_is_detached() {
     assert_eq!(site.program("eth0"), None);
     assert!(!site.pins.exists());
     says(site.decap(&["detach", "eth0", "eth1"]), 1, "lb: eth0, eth1: not attached");
+}
+
+/// As when a machine comes up, with a unit for each interface.
+#[test]
+fn commands_at_once_wait_for_each_other() {
+    if !needs_root("commands_at_once_wait_for_each_other") {
+        return;
+    }
+    const PAIRS: usize = 3;
+    let site = Site::up();
+    let names: Vec<_> = (0..PAIRS).flat_map(|pair| [format!("a{pair}"), format!("b{pair}")]).collect();
+    let pairs: Vec<_> = (0..PAIRS).map(|pair| format!("link add a{pair} type veth peer name b{pair}")).collect();
+    site.backend().ip(&pairs).unwrap();
+    let at_once = |verb: &[&str], said: &str| {
+        thread::scope(|scope| {
+            for name in &names {
+                let site = &site;
+                scope.spawn(move || says(site.decap(&[verb, &[name]].concat()), 0, &format!("{said} {name}")));
+            }
+        });
+    };
+    // The folder comes and goes with the first and the last of them.
+    for _ in 0..3 {
+        at_once(&["attach", "--address", "10.77.0.21"], "attached to");
+        assert!(names.iter().all(|name| site.program(name).is_some()));
+        at_once(&["detach"], "detached from");
+        assert!(names.iter().all(|name| site.program(name).is_none()));
+        assert!(!site.pins.exists());
+    }
 }
 
 #[test]
