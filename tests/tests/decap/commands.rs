@@ -142,6 +142,13 @@ fn mistakes_are_told_with_a_cure() {
     assert_eq!(site.program("eth0"), None);
     assert!(!site.pins.exists());
 
+    // Loopback has no native mode.
+    let said =
+        "lb: interface lo takes no XDP program in native mode; try the other one (`attach` in the config, `--generic`)";
+    says(site.decap(&["attach", "lo", "--address", "10.77.0.21"]), 3, said);
+    says(site.decap(&["attach", "lo", "--address", "10.77.0.21", "--generic"]), 0, "attached to lo");
+    says(site.decap(&["detach", "lo"]), 0, "detached from lo");
+
     let pass = site.pins.with_file_name("pass").display().to_string();
     let put = ["ip", "link", "set", "dev", "eth0", "xdpdrv", "pinned", &pass];
     site.backend().run(put).unwrap();
