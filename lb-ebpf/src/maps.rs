@@ -9,6 +9,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, PerCpuArray},
     programs::XdpContext,
 };
+use core::ptr;
 use lb_common::{
     tables::{
         Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, FAMILY_4, Interface, MAX_ANSWERS,
@@ -33,7 +34,9 @@ static SERVICE_IDS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_SERVI
 /// Mapped into the agent, which swaps a service's region with one store.
 #[map]
 static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
-type Chunk = btf_maps::Array<Slot, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
+/// Of words, as which the agent stores slots: Linux 6.1 refuses the agent's chunks, which come without a type, if the type here
+/// is a structure (`timer_off` in its `bpf_map_meta_equal`).
+type Chunk = btf_maps::Array<u64, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
 /// The slot space, in chunks that the agent creates as it needs them.
 #[btf_map]
 static SLOTS: btf_maps::ArrayOfMaps<Chunk, { MAX_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
@@ -98,7 +101,10 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn slot(&self, index: u32) -> Option<&Slot> {
-        SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))
+        let word = SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))?;
+        const { assert!(size_of::<Slot>() == size_of::<u64>() && align_of::<Slot>() <= align_of::<u64>()) };
+        // SAFETY: a slot has the size of a word and no stricter alignment, and any bits are a slot.
+        Some(unsafe { &*ptr::from_ref(word).cast() })
     }
 
     #[inline(always)]

@@ -35,7 +35,7 @@ use std::{
 /// Where links and maps are pinned if nothing else is said.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-decap";
 /// What the program is called.
-const PROGRAM: &str = "lb_decap";
+pub const PROGRAM: &str = "lb_decap";
 /// What an agent pins, and this does not.
 const OF_AN_AGENT: &str = "SETTINGS";
 /// How long another command is waited for: it takes milliseconds.
@@ -70,7 +70,7 @@ pub struct Found {
 impl Decapsulator {
     /// Loads a program and fills its maps.
     pub fn load(settings: &Settings, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self, KernelError> {
-        let mut ebpf = verified(&mut EbpfLoader::new(), DECAP_OBJECT, PROGRAM)?;
+        let mut ebpf = verified(&mut EbpfLoader::new(), DECAP_OBJECT, &[PROGRAM])?;
         let mut maps = Maps {
             settings: take(&mut ebpf, "SETTINGS")?,
             addresses: take(&mut ebpf, "ADDRESSES")?,

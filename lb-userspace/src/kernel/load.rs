@@ -124,17 +124,19 @@ pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    let mut ebpf = verified(&mut loader, OBJECT, "lb")?;
+    let mut ebpf = verified(&mut loader, OBJECT, &["lb"])?;
     let maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
     Ok((ebpf, maps))
 }
 
-/// Loads an object with one program.
-pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], name: &'static str) -> Result<Ebpf, KernelError> {
-    // The log costs a second load when it is asked for; a refusal is loaded again with it.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+/// Loads an object and its programs.
+pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], programs: &[&'static str]) -> Result<Ebpf, KernelError> {
+    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
     let mut ebpf = loader.load(object).map_err(refused)?;
-    program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    for name in programs {
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    }
     Ok(ebpf)
 }
 

@@ -6,6 +6,7 @@ use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, Vla
 use std::net::IpAddr;
 
 /// A frame with a name that says what it tries.
+#[derive(Clone)]
 pub struct Named {
     /// What it tries.
     pub name: String,

@@ -1,6 +1,7 @@
 //! One decapsulator, in the kernel and on the host, and the same frames through both.
 
 pub mod frames;
+pub mod mutations;
 
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions};
