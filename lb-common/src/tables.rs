@@ -5,19 +5,25 @@
 
 use crate::{hash::Keys, verdict::Why, wire::ethernet};
 use bytemuck::{Pod, Zeroable};
-use core::net::IpAddr;
+use core::{cell::Cell, net::IpAddr};
 
 /// Version of all layouts below and of what they mean. Pinned maps of another one are not touched.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 
-/// Services and DNS addresses.
-pub const MAX_SERVICES: u32 = 4_096;
-/// Backends, counted once for every service that they are behind.
-pub const MAX_BACKENDS: u32 = 16_384;
+/// Services and DNS addresses, unless the config wants another number.
+pub const DEFAULT_SERVICES: u32 = 4_096;
+/// Backends, counted once for every service that they are behind, unless the config wants another number.
+pub const DEFAULT_BACKENDS: u32 = 16_384;
+/// Tracked flows, unless the config wants another number.
+pub const DEFAULT_FLOWS: u32 = 131_072;
+/// Flows of which one packet was seen: what a flood can push out.
+pub const MAX_HALF_OPEN: u32 = 16_384;
+/// Datagrams whose first fragment is remembered.
+pub const MAX_FRAGMENTS: u32 = 8_192;
+/// For how long the rest of a datagram follows its first fragment: as long as Linux waits for it (`ipfrag_time`).
+pub const FRAGMENT_SECONDS: u64 = 30;
 /// Interfaces that the program is attached to.
 pub const MAX_INTERFACES: u32 = 64;
-/// Addresses answered for on the link.
-pub const MAX_CLAIMS: u32 = 4_096;
 /// Places for answers to DNS questions: twice as many as there may be answers.
 pub const MAX_ANSWERS: u32 = 8_192;
 /// Addresses in one answer: 16 AAAA records and a short name fit 512 bytes.
@@ -60,6 +66,12 @@ impl Endpoint {
     #[inline(always)]
     pub(crate) const fn tail(port: [u8; 2], protocol: u8, family: u8) -> u64 {
         u16::from_ne_bytes(port) as u64 | (protocol as u64) << 16 | (family as u64) << 24
+    }
+
+    /// The same address and protocol without a port: what a service on all ports is found by.
+    #[inline(always)]
+    pub const fn without_port(&self) -> Self {
+        Self { address: self.address, tail: self.tail & !0xffff }
     }
 
     /// The port as on the wire.
@@ -119,9 +131,14 @@ pub struct Settings {
     pub layout: u64,
     /// Keys of the hashes.
     pub keys: Keys,
-    /// Not zero if a backend is behind NAT, so that replies have to be looked for.
-    pub returns: u64,
+    /// What some service needs and all packets would pay for: [`RETURNS`], [`ANY_PORT`].
+    pub features: u64,
 }
+
+/// A backend is behind NAT, so that replies have to be looked for.
+pub const RETURNS: u64 = 1;
+/// A service is on all ports of its address.
+pub const ANY_PORT: u64 = 2;
 
 /// An interface that the program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -133,15 +150,28 @@ pub struct Interface {
     pub zero: [u8; 2],
 }
 
+/// The path answers for this address on the link: ARP requests and neighbour solicitations.
+pub const ON_LINK: u64 = 1;
+/// The path answers echo requests to this address.
+pub const ECHO: u64 = 2;
+
 /// A service, or an address that DNS questions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Service {
     /// Where its slot table is: read once, swapped as one word. See [`Region`].
     pub region: u64,
-    /// Not zero: a DNS address, without a slot table.
-    pub dns: u64,
+    /// [`DNS`], [`MOVES`].
+    pub flags: u32,
+    /// Its own id, by which its flows are told from others'.
+    pub id: u32,
 }
+
+/// A DNS address, without a slot table.
+pub const DNS: u32 = 1;
+/// A UDP packet of a flow that is not tracked begins one (`udp = "move"`); else it belongs to who had the slot before a change,
+/// unless it says that it begins a QUIC connection (`udp = "follow"`).
+pub const MOVES: u32 = 2;
 
 /// A slot table's place: index of its first slot and number of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,14 +196,132 @@ impl Region {
     }
 }
 
-/// One slot of a table.
+/// One slot of a table: one word, read and written as a whole.
+///
+/// | `previous` | flows that are not tracked | flow table |
+/// |---|---|---|
+/// | [`CLEAN`] | go to `current` | not touched |
+/// | a backend | begin at `current`, else belong to `previous`; tracked from then on | asked first |
+/// | [`CLOSED`] | go to `current` | asked first |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Slot {
-    /// Id of the backend that serves it.
+    /// Id of the backend that new flows go to, or [`NOBODY`].
+    pub current: u32,
+    /// Id of the backend that had the slot before it changed, for as long as its adoption window is open; or [`CLEAN`] or
+    /// [`CLOSED`].
+    pub previous: u32,
+}
+
+/// [`Slot::current`]: no backend takes new flows.
+pub const NOBODY: u32 = u32::MAX;
+/// [`Slot::previous`]: no flow of the slot is anywhere but at `current`.
+pub const CLEAN: u32 = u32::MAX;
+/// [`Slot::previous`]: the adoption window is over, but tracked flows may be elsewhere.
+pub const CLOSED: u32 = u32::MAX - 1;
+
+impl Slot {
+    /// A slot without history.
+    pub const fn clean(current: u32) -> Self {
+        Self { current, previous: CLEAN }
+    }
+
+    /// The backend that untracked flows belong to while the adoption window is open.
+    pub const fn open(self) -> Option<u32> {
+        if self.previous < CLOSED { Some(self.previous) } else { None }
+    }
+}
+
+/// Tells a flow of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The client's address.
+    pub address: Address,
+    /// The client's port and the port that it sends to, as on the wire, and [`Service::id`] (bits 32 to 63).
+    pub tail: u64,
+}
+
+impl FlowKey {
+    /// Of a flow from `from` to `to`, which is the service with this id.
+    #[inline(always)]
+    pub const fn new(from: &Endpoint, to: &Endpoint, service: u32) -> Self {
+        let ports = from.tail & 0xffff | (to.tail & 0xffff) << 16;
+        Self { address: from.address, tail: ports | (service as u64) << 32 }
+    }
+
+    /// The service's id.
+    pub const fn service(&self) -> u32 {
+        (self.tail >> 32) as u32
+    }
+
+    /// What the flow is hashed by, see [`crate::hash::flow`]: client address and both ports. The service's address is left out,
+    /// since each service has a table of its own.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 3] {
+        let [first, second] = self.address;
+        [first, second, self.tail & 0xffff_ffff]
+    }
+}
+
+/// What is known of a tracked flow: one word in a flow table, so that the agent never reads half of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Id of its backend.
     pub backend: u32,
-    /// Padding: an array's elements are 8 bytes apart anyway.
-    pub zero: u32,
+    /// The second (of [`Tables::seconds`]) of its last packet.
+    pub seen: u32,
+    /// The client has sent its FIN or a reset.
+    pub closing: bool,
+}
+
+impl Tracked {
+    const CLOSING: u64 = 1 << 63;
+
+    /// As a word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.backend as u64 | (self.seen as u64 & 0x7fff_ffff) << 32 | if self.closing { Self::CLOSING } else { 0 }
+    }
+
+    /// From that word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { backend: word as u32, seen: (word >> 32) as u32 & 0x7fff_ffff, closing: word & Self::CLOSING != 0 }
+    }
+}
+
+/// The two tables of flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FlowTable {
+    /// Flows that sent a packet after the one that began them, and adopted ones.
+    Established,
+    /// Flows of which only the packet that began them was seen.
+    HalfOpen,
+}
+
+/// Tells a datagram that came in fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct FragmentKey {
+    /// Where it comes from.
+    pub from: Address,
+    /// Where it goes to.
+    pub to: Address,
+    /// Identification (bits 0 to 31), protocol number in IPv4 (32 to 39), family (40 to 47).
+    pub tail: u64,
+}
+
+/// Where the first fragment of a datagram went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Fragment {
+    /// Id of the backend; [`NOBODY`] for an echo request, whose rest is sent back as well.
+    pub backend: u32,
+    /// Not zero: a reply of the backend.
+    pub back: u32,
+    /// The second (of [`Tables::seconds`]) of its first fragment.
+    pub seen: u64,
 }
 
 /// A backend behind one service. Its endpoints never change while its id is in use. Its next hop may, word by word: for the
@@ -182,37 +330,54 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Backend {
-    /// Ethernet addresses of the next hop and of the interface, rendered by [`ethernet::addresses`].
-    pub ethernet: [u64; 2],
+    /// What its packets start with, as on the wire: receiver and sender on the link ([`ethernet::addresses`]), and for a tunnel
+    /// EtherType and outer IP header with all that is the same for every packet.
+    pub header: [u64; HEADER_WORDS],
     /// Index of the interface toward it.
     pub interface: u32,
-    /// [`IN_USE`], [`NAT`], [`DRAINING`].
-    pub flags: u32,
-    /// Its own address and port.
+    /// [`IN_USE`], [`NAT`], [`TUNNEL4`], [`TUNNEL6`], [`DRAINING`], [`DOWN`].
+    pub flags: u16,
+    /// The longest packet that it can be sent, in bytes from the IP header on and without an outer one.
+    pub mtu: u16,
+    /// Its own address and port; port 0: any.
     pub own: Endpoint,
-    /// The service's.
+    /// The service's; port 0: any.
     pub service: Endpoint,
     /// What the change of the address adds to IPv4's checksum, [`crate::checksum::difference`].
     pub address_difference: u16,
     /// What the change of address and port adds to the transport's checksum.
     pub endpoint_difference: u16,
+    /// Bits of the outer source's last four bytes (as a word in the order of the wire) that vary by flow.
+    pub source_mask: u32,
+    /// Sum of the outer IPv4 header in [`Backend::header`].
+    pub outer_sum: u32,
     /// Padding.
     pub zero: u32,
 }
 
+/// Words of [`Backend::header`]: Ethernet and IPv6, 54 bytes.
+pub const HEADER_WORDS: usize = 7;
+
 /// The id of this [`Backend`] is taken.
-pub const IN_USE: u32 = 1;
-/// Forward mode `nat`: address and port are rewritten; otherwise `dsr`.
-pub const NAT: u32 = 2;
+pub const IN_USE: u16 = 1;
+/// Forward mode `nat`: address and port are rewritten; without this and a tunnel: `dsr`.
+pub const NAT: u16 = 2;
 /// Takes no new flows by the operator's wish; kept here so that a restarted agent knows.
-pub const DRAINING: u32 = 4;
+pub const DRAINING: u16 = 4;
+/// It has failed: a flow that is tracked to it goes to the slot's current backend.
+pub const DOWN: u16 = 8;
+/// Forward mode `tunnel`, over IPv4.
+pub const TUNNEL4: u16 = 16;
+/// Forward mode `tunnel`, over IPv6.
+pub const TUNNEL6: u16 = 32;
 
 impl Backend {
     /// A backend whose next hop is not yet known.
-    pub fn new(own: Endpoint, service: Endpoint, flags: u32) -> Self {
+    pub fn new(own: Endpoint, service: Endpoint, flags: u16) -> Self {
         use crate::checksum::difference;
         Self {
             flags: flags | IN_USE,
+            mtu: u16::MAX,
             address_difference: difference(service.address_sum(), own.address_sum()),
             endpoint_difference: difference(service.sum(), own.sum()),
             own,
@@ -221,9 +386,17 @@ impl Backend {
         }
     }
 
-    /// The same with a next hop.
-    pub fn via(self, interface: u32, destination: [u8; 6], source: [u8; 6]) -> Self {
-        Self { interface, ethernet: ethernet::addresses(destination, source), ..self }
+    /// The same with a next hop whose link takes packets of `mtu` bytes.
+    pub fn via(self, interface: u32, destination: [u8; 6], source: [u8; 6], mtu: u16) -> Self {
+        let [first, rest] = ethernet::addresses(destination, source);
+        Self { interface, header: [first, rest, 0, 0, 0, 0, 0], mtu, ..self }
+    }
+
+    /// The Ethernet addresses, as [`ethernet::addresses`] renders them.
+    #[inline(always)]
+    pub const fn ethernet(&self) -> [u64; 2] {
+        let [first, rest, ..] = self.header;
+        [first, rest & 0xffff_ffff]
     }
 }
 
@@ -284,6 +457,15 @@ pub struct Scratch {
     pub sum: u64,
 }
 
+/// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in
+/// memory, for every packet.
+pub trait ScratchWork {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn run(self, scratch: &mut Scratch) -> Self::Output;
+}
+
 /// How a reply of a backend leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -293,6 +475,11 @@ pub enum Route {
         interface: u32,
         /// Receiver and sender on the link.
         ethernet: [u64; 2],
+    },
+    /// It is longer than what can be sent there.
+    TooLong {
+        /// Bytes that can be, from the IP header on.
+        mtu: u16,
     },
     /// The kernel has to forward it: the neighbour is not known yet, or the interface can't be redirected to.
     Stack,
@@ -306,12 +493,22 @@ pub trait Tables {
     fn settings(&self) -> Option<&Settings>;
     /// The interface with this index.
     fn interface(&self, index: u32) -> Option<&Interface>;
-    /// Whether the link is answered for this address.
-    fn claims(&self, address: &Address) -> bool;
+    /// What the path answers for this address: [`ON_LINK`], [`ECHO`].
+    fn answers_for(&self, address: &Address) -> u64;
     /// The service at this endpoint.
     fn service(&self, endpoint: &Endpoint) -> Option<&Service>;
-    /// The slot with this index in the whole slot space.
-    fn slot(&self, index: u32) -> Option<&Slot>;
+    /// The slot with this index in the whole slot space, read as one word.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// Lends the word of a tracked flow ([`Tracked`]) to `work`.
+    fn with_flow<R>(&self, table: FlowTable, key: &FlowKey, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R>;
+    /// Tracks a flow, in place of what was known of it. A table that is full forgets a flow that was not seen for long.
+    fn track(&self, table: FlowTable, key: &FlowKey, flow: Tracked);
+    /// Forgets a flow.
+    fn forget(&self, table: FlowTable, key: &FlowKey);
+    /// Where the first fragment of this datagram went.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Remembers where the first fragment of a datagram went.
+    fn remember(&self, key: &FragmentKey, fragment: Fragment);
     /// The backend with this id.
     fn backend(&self, id: u32) -> Option<&Backend>;
     /// Id of the NAT backend with this own endpoint.
@@ -325,7 +522,7 @@ pub trait Tables {
     /// Seconds of a clock that only goes forward.
     fn seconds(&self) -> u64;
     /// Lends this CPU's scratch to `work`, which must not ask for it again.
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R>;
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output>;
     /// Counts a packet sent to a backend.
     fn forwarded(&self, backend: u32, bytes: u64);
     /// Counts the way out of a packet.

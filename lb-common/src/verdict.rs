@@ -54,11 +54,23 @@ why! {
     ForwardedDsr = "forwarded_dsr",
     /// Sent to a backend with address and port rewritten.
     ForwardedNat = "forwarded_nat",
+    /// Sent to a backend through a tunnel.
+    ForwardedTunnel = "forwarded_tunnel",
+    /// The rest of a datagram in fragments, sent where its first fragment went.
+    FragmentForwarded = "fragment_forwarded",
+    /// An ICMP error about a service's packet, sent to the backend that owns the flow.
+    ErrorForwarded = "error_forwarded",
     /// A backend's reply, sent to the client from the service's address.
     Returned = "returned",
-    /// A backend's reply with the service's address restored, left to the kernel, which has to resolve the neighbour or to
-    /// use an interface without the program.
+    /// An ICMP error about a client's packet, sent to the client as if it were about the service.
+    ErrorReturned = "error_returned",
+    /// A packet on its way back with the service's address restored, left to the kernel, which has to resolve the neighbour or
+    /// to use an interface without the program.
     ReturnedByStack = "returned_by_stack",
+    /// Longer than what its backend can be sent: the sender was told by an ICMP message.
+    TooLongAnswered = "too_long_answered",
+    /// An echo request to a service address, answered.
+    EchoAnswered = "echo_answered",
     /// A DNS question, answered.
     Answered = "answered",
     /// An ARP request for a service address, answered.
@@ -67,24 +79,30 @@ why! {
     NeighborAnswered = "neighbor_answered",
     /// Shorter than its headers say.
     Truncated = "truncated",
-    /// Neither IPv4, IPv6 nor ARP.
+    /// Neither IPv4, IPv6 nor ARP, or behind more than two VLAN tags.
     NotIp = "not_ip",
-    /// IPv4 with options, or not IPv4 at all in spite of its EtherType.
-    Ipv4Options = "ipv4_options",
-    /// A fragment of an IPv4 datagram.
-    Fragment = "fragment",
-    /// Neither TCP, UDP nor a neighbour solicitation.
+    /// A header of IPv4 that is none: another version, or shorter than one can be.
+    Ipv4Header = "ipv4_header",
+    /// IPv6 extension headers that are too many, or that only its destination may read.
+    Ipv6Extensions = "ipv6_extensions",
+    /// The rest of a datagram in fragments whose first fragment was not seen, or went to no backend.
+    FragmentUnknown = "fragment_unknown",
+    /// Neither TCP, UDP nor ICMP.
     OtherProtocol = "other_protocol",
+    /// An ICMP message that is about nothing of ours.
+    IcmpNotOurs = "icmp_not_ours",
     /// An ARP packet that asks for nothing of ours.
     ArpNotOurs = "arp_not_ours",
     /// A neighbour solicitation that asks for nothing of ours.
     NeighborNotOurs = "neighbor_not_ours",
     /// To no service.
     NoService = "no_service",
-    /// To a service without a slot table: none of its backends can take traffic.
+    /// To a service of whose backends none can take this flow.
     NoBackend = "no_backend",
     /// Hops used up: the kernel tells the sender.
     HopsExceeded = "hops_exceeded",
+    /// Longer than what its backend can be sent, and such that no ICMP message may be sent about it.
+    TooLong = "too_long",
     /// From a NAT backend to this machine, such as the answer to a probe, or to nowhere.
     ReturnNotForwarded = "return_not_forwarded",
     /// A DNS message that the path does not handle: not one plain question, or an unknown EDNS version.
@@ -95,7 +113,7 @@ why! {
     DnsSpent = "dns_spent",
     /// An answer larger than the client takes.
     DnsTooLarge = "dns_too_large",
-    /// The frame can't grow to hold the answer.
+    /// The frame can't grow to hold the answer or the outer header.
     NoRoom = "no_room",
     /// The tables contradict each other: a slot, backend, interface or setting that should be there is not.
     Inconsistent = "inconsistent",

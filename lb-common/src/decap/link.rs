@@ -7,51 +7,20 @@ use crate::{
     wire::{
         ethernet::{Addresses, Ethernet, IPV4, IPV6},
         header,
+        vlan::{CUSTOMER, PROVIDER, Tagged, TaggedTwice},
     },
 };
-use zerocopy::byteorder::{
-    little_endian::{U32 as Le32, U64 as Le64},
-    network_endian::U16,
-};
+use zerocopy::byteorder::network_endian::U16;
 
 header!(
     /// Without a tag, by words.
     Untagged = 14 {
         /// Receiver and sender on the link.
-        addresses: Addresses,
+        ethernet: Addresses,
         /// What follows.
         ethertype: U16,
     }
 );
-
-header!(
-    /// With one tag.
-    Tagged = 18 {
-        /// Receiver and sender on the link.
-        addresses: Addresses,
-        /// The tag, with its EtherType in front.
-        tag: Le32,
-        /// What follows.
-        ethertype: U16,
-    }
-);
-
-header!(
-    /// With a tag in a tag.
-    TwiceTagged = 22 {
-        /// Receiver and sender on the link.
-        addresses: Addresses,
-        /// Both tags, each with its EtherType in front.
-        tags: Le64,
-        /// What follows.
-        ethertype: U16,
-    }
-);
-
-/// EtherType of a tag.
-const CUSTOMER: u16 = 0x8100;
-/// EtherType of a tag around others (IEEE 802.1ad).
-const SERVICE: u16 = 0x88a8;
 
 /// What the link's header says.
 #[derive(Clone, Copy)]
@@ -71,8 +40,8 @@ pub fn link<F: Frame>(frame: &F) -> Result<Link, Why> {
         ethertype = frame.head::<Tagged>().ok_or(Why::Truncated)?.ethertype.get();
         length = Tagged::LEN;
         if is_tag(ethertype) {
-            ethertype = frame.head::<TwiceTagged>().ok_or(Why::Truncated)?.ethertype.get();
-            length = TwiceTagged::LEN;
+            ethertype = frame.head::<TaggedTwice>().ok_or(Why::Truncated)?.ethertype.get();
+            length = TaggedTwice::LEN;
         }
     }
     match ethertype {
@@ -83,7 +52,7 @@ pub fn link<F: Frame>(frame: &F) -> Result<Link, Why> {
 
 #[inline(always)]
 const fn is_tag(ethertype: u16) -> bool {
-    ethertype == CUSTOMER || ethertype == SERVICE
+    ethertype == CUSTOMER || ethertype == PROVIDER
 }
 
 /// Takes the `outer` bytes behind the link's header away; what follows now is of this family.
@@ -93,7 +62,7 @@ pub fn strip<F: Frame>(frame: &mut F, link: &Link, outer: usize, family: u8) -> 
     match link.length {
         Untagged::LEN => move_up(frame, outer, |link: Untagged| Untagged { ethertype, ..link }),
         Tagged::LEN => move_up(frame, outer, |link: Tagged| Tagged { ethertype, ..link }),
-        _ => move_up(frame, outer, |link: TwiceTagged| TwiceTagged { ethertype, ..link }),
+        _ => move_up(frame, outer, |link: TaggedTwice| TaggedTwice { ethertype, ..link }),
     }
     // Never: all that is moved here has been seen.
     .ok_or(Why::Inconsistent)

@@ -4,24 +4,15 @@ use super::{link::Link, verdict::Why};
 use crate::{
     checksum,
     frame::Frame,
+    path::tunnel::{IPV4_INSIDE, IPV6_INSIDE},
     tables::{Address, Endpoint, FAMILY_4, FAMILY_6},
     wire::{
         ethernet::IPV4,
         ipv4::{self, Ipv4},
-        ipv6::Ipv6,
+        ipv6::{FRAGMENT, Ipv6, is_extension},
     },
 };
 use zerocopy::byteorder::little_endian::U32 as Le32;
-
-/// Protocol number of an IPv4 packet inside (RFC 2003).
-const INNER_4: u8 = 4;
-/// Protocol number of an IPv6 packet inside (RFC 2473).
-const INNER_6: u8 = 41;
-/// The extension headers that only routers and the destination read, and may come before a packet inside (RFC 8200 section
-/// 4.1): hop-by-hop options, routing, destination options.
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
-/// The extension header of a fragment (RFC 8200 section 4.5).
-const FRAGMENT: u8 = 44;
 
 /// An outer header.
 #[derive(Clone, Copy)]
@@ -65,8 +56,8 @@ pub fn outer<F: Frame>(frame: &F, link: &Link) -> Result<Outer, Why> {
 #[inline(always)]
 const fn inner(protocol: u8) -> Option<u8> {
     match protocol {
-        INNER_4 => Some(FAMILY_4),
-        INNER_6 => Some(FAMILY_6),
+        IPV4_INSIDE => Some(FAMILY_4),
+        IPV6_INSIDE => Some(FAMILY_6),
         _ => None,
     }
 }
@@ -129,14 +120,13 @@ fn outer6<F: Frame>(frame: &F, link: &Link) -> Result<Outer, Why> {
 /// Why an IPv6 packet is not taken out: there is none inside, or extension headers are in front of it.
 #[inline(always)]
 fn behind<F: Frame>(frame: &F, header: u8, start: usize) -> Why {
-    let (fragment, extension) = (header == FRAGMENT, EXTENSIONS.contains(&header));
-    if !fragment && !extension {
+    if !is_extension(header) {
         return Why::NotTunneled;
     }
     // Each of them begins with what comes behind it.
     match frame.view::<u8>(start) {
         Some(next) if inner(*next).is_none() => Why::NotTunneled,
-        Some(_) if fragment => Why::Fragment,
+        Some(_) if header == FRAGMENT => Why::Fragment,
         Some(_) => Why::Ipv6Extensions,
         None => Why::Truncated,
     }

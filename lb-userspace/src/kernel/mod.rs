@@ -1,8 +1,10 @@
 //! The kernel's side of the tables: loading, attaching, maps, counters, netlink. The only module with unsafe code.
 
 pub mod attach;
+mod batch;
 pub mod decap;
 pub mod error;
+pub mod flows;
 pub mod load;
 pub mod log;
 pub mod maps;
@@ -10,6 +12,8 @@ mod memory;
 pub mod netlink;
 mod plain;
 pub mod privileges;
+mod read;
+mod slots;
 
 pub use error::KernelError;
 
