@@ -11,6 +11,7 @@
 
 mod frames;
 
+mod balancer;
 mod congestion;
 mod laws;
 mod sources;
