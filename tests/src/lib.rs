@@ -22,6 +22,7 @@ mod agent;
 mod belongings;
 mod blueprint;
 mod curl;
+pub mod decap;
 mod dig;
 pub mod fixture;
 pub mod followed;

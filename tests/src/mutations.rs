@@ -55,7 +55,7 @@ fn mutated(frame: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     frame
 }
 
-fn change(frame: &mut [u8], offset: usize, new: impl FnOnce(u8) -> u8) {
+pub(crate) fn change(frame: &mut [u8], offset: usize, new: impl FnOnce(u8) -> u8) {
     if let Some(byte) = frame.get_mut(offset) {
         *byte = new(*byte);
     }
