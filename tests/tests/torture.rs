@@ -17,9 +17,9 @@ use lb_userspace::{
         desired::{Conditions, Desired},
         intent::{Intent, Limits, Target},
         leaving::leaving,
-        plan::plan,
         reach::{Hop, Way},
     },
+    settle::{settle, sweep},
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -47,7 +47,8 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const XDP_TX: u32 = 3;
 const XDP_PASS: u32 = 2;
 
-/// How often a backend has failed or gone: a flow that was there before may be elsewhere afterwards.
+/// How often a backend has begun or ended to fail or to go, which is odd meanwhile: a flow that was there before may be elsewhere
+/// afterwards.
 type Losses = [[AtomicU64; BACKENDS]; 2];
 
 #[test]
@@ -137,7 +138,7 @@ impl Client {
     fn send(&mut self, lb: &aya::programs::Xdp, losses: &Losses) {
         let losses = |backend: usize| losses[self.service][backend].load(Ordering::SeqCst);
         // Counted before the packet: a loss that comes while it is on its way excuses it.
-        let excused = self.home.is_some_and(|(backend, before)| losses(backend) != before);
+        let excused = self.home.is_some_and(|(backend, before)| losses(backend) != before || before % 2 == 1);
         let before: [u64; BACKENDS] = std::array::from_fn(losses);
         let frame = &self.frames[usize::from(self.begun)];
         let mut out = vec![0; frame.len()];
@@ -237,6 +238,7 @@ impl<'l> Changer<'l> {
                 self.settle();
                 self.lose(service, number..number + 1);
             }
+            8 => _ = sweep(&mut self.maps, &mut self.actual, self.intent.tracking()).unwrap(),
             _ => {
                 self.up[service] = [true; BACKENDS];
                 self.note_health();
@@ -269,16 +271,7 @@ impl<'l> Changer<'l> {
 
     fn settle(&mut self) {
         let desired = Desired::new(&self.intent, &self.conditions, self.now());
-        loop {
-            let ops = plan(&desired, &self.actual, self.now()).unwrap();
-            if ops.is_empty() {
-                return;
-            }
-            for op in &ops {
-                self.maps.apply(op).unwrap();
-                self.actual.record(op);
-            }
-        }
+        settle(&desired, &mut self.maps, &mut self.actual, self.now()).unwrap();
     }
 }
 
