@@ -270,8 +270,9 @@ impl<'l> Changer<'l> {
     }
 
     fn settle(&mut self) {
-        let desired = Desired::new(&self.intent, &self.conditions, self.now());
-        settle(&desired, &mut self.maps, &mut self.actual, self.now()).unwrap();
+        let now = self.now();
+        let desired = Desired::new(&self.intent, &self.conditions, now);
+        settle(&desired, &mut self.maps, &mut self.actual, now).unwrap();
     }
 }
 
