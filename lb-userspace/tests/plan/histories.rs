@@ -229,7 +229,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn no_flow_of_a_live_backend_is_moved(events in prop::collection::vec(event(), 1..40)) {
