@@ -21,33 +21,46 @@
 mod agent;
 mod belongings;
 mod blueprint;
+mod counters;
 mod curl;
+mod decapsulation;
 mod dig;
 pub mod fixture;
+mod frame_socket;
 pub mod frames;
 mod host;
+mod iperf;
 mod lab;
 mod layout;
 mod leftovers;
+mod lines;
 mod nginx;
 mod ping;
 mod process;
+#[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
+mod programs;
 mod signals;
 mod skip;
-#[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
-mod veth_peer;
+mod task;
+mod udp_echo;
 mod wait;
 mod wiring;
 
 pub use agent::{Agent, lb_binary};
 pub use blueprint::Blueprint;
+pub use counters::Counters;
 pub use curl::{Reply, curl, curl_many, curl_with};
+pub use decapsulation::Decapsulation;
 pub use dig::{DigAnswer, Record, dig};
+pub use frame_socket::FrameSocket;
 pub use host::{Host, Interface};
+pub use iperf::{Amount, Transfer, iperf, iperf_server};
 pub use lab::Lab;
 pub use layout::Layout;
 pub use leftovers::remove_kept;
+pub use lines::{Connection, LineServer, Lines, LinesReport};
 pub use nginx::{Nginx, Served, served_in_total};
 pub use process::{Output, Running};
 pub use skip::{needs_program, needs_root, skip};
+pub use udp_echo::{UdpEcho, UdpFlow, UdpFlows, UdpReport, udp_exchange};
 pub use wait::wait_until;
