@@ -91,7 +91,7 @@ fn lines_are_answered_until_their_connection_ends() {
     let [address, _] = addresses(&lab.backends()[0]);
     let lines = Lines::start(lab.client(), address, 3).unwrap();
     server.stop();
-    lines.wait_for_broken(3).unwrap();
+    wait_until(SOON, "all connections were broken", || (lines.broken() == 3).then_some(())).unwrap();
     let again = || TcpStream::connect_timeout(&address, SOON).map_err(|error| error.kind());
     assert_eq!(lab.client().inside(again).unwrap().unwrap_err(), ErrorKind::ConnectionRefused);
     let report = lines.stop().unwrap();

@@ -1,6 +1,8 @@
 //! What the end-to-end tests start from: a lab with servers and an agent, its config, and what the status says.
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+pub mod farm;
+
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
