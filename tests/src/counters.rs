@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::Host;
 
-/// Counters of `/proc/net/snmp` and `netstat` that move when something was lost, or was taken for lost.
-const PROTOCOLS: [&str; 10] = [
+/// Counters of `/proc/net/snmp`, `snmp6` and `netstat` that move when something was lost, or was taken for lost.
+const PROTOCOLS: [&str; 12] = [
     "Tcp RetransSegs",
     "Tcp InErrs",
     "TcpExt ListenDrops",
@@ -18,6 +18,8 @@ const PROTOCOLS: [&str; 10] = [
     "Udp RcvbufErrors",
     "Udp InCsumErrors",
     "Udp InErrors",
+    "Ip6ReasmFails",
+    "Udp6RcvbufErrors",
 ];
 /// Columns of `/proc/net/dev` behind the name, by their place.
 const INTERFACE: [(usize, &str); 4] = [(2, "rx_errors"), (3, "rx_dropped"), (10, "tx_errors"), (11, "tx_dropped")];
@@ -38,17 +40,13 @@ impl Counters {
     }
 
     fn read_host(&mut self, host: &Host) -> Result<()> {
-        // `/proc/net` would be that of the process.
-        let files = ["snmp", "netstat", "dev"].map(|name| format!("/proc/thread-self/net/{name}"));
-        let read = || files.each_ref().map(fs::read_to_string);
-        let [snmp, netstat, devices] = host.inside(read)?;
         let role = host.role();
-        for (name, value) in protocols(&(snmp? + &netstat?))? {
+        for (name, value) in protocol_counters(host)? {
             if PROTOCOLS.contains(&name.as_str()) {
                 self.0.insert(format!("{role} {name}"), value);
             }
         }
-        for (interface, numbers) in interfaces(&devices?) {
+        for (interface, numbers) in interfaces(&read(host, "dev")?) {
             for (place, name) in INTERFACE {
                 let value = numbers.get(place).with_context(|| format!("{interface} has no {name}"))?;
                 self.0.insert(format!("{role} {interface} {name}"), *value);
@@ -73,6 +71,25 @@ impl Counters {
         let moved = moved.filter(|(name, by)| *by != 0 && !ignored.iter().any(|ignored| name.contains(ignored)));
         moved.map(|(name, by)| (name.clone(), by)).collect()
     }
+}
+
+/// The counters of a host's protocols, such as `Tcp RetransSegs`, `TcpExt TCPTimeouts`, `Icmp InTimeExcds` and
+/// `Icmp6InTimeExcds`.
+pub fn protocol_counters(host: &Host) -> Result<BTreeMap<String, u64>> {
+    let mut counters = protocols(&(read(host, "snmp")? + &read(host, "netstat")?))?;
+    for line in read(host, "snmp6")?.lines() {
+        if let Some((name, value)) = line.split_once(char::is_whitespace) {
+            counters.insert(name.to_owned(), value.trim().parse()?);
+        }
+    }
+    Ok(counters)
+}
+
+/// A file of `/proc/net`, as the host has it.
+fn read(host: &Host, name: &str) -> Result<String> {
+    // Without the thread it would be that of the process.
+    let path = format!("/proc/thread-self/net/{name}");
+    host.inside(|| fs::read_to_string(&path).with_context(|| format!("reading {path} in {}", host.namespace())))?
 }
 
 /// The counters of a file that has a line of names before each line of numbers.

@@ -48,7 +48,7 @@ mod wiring;
 
 pub use agent::{Agent, lb_binary};
 pub use blueprint::Blueprint;
-pub use counters::Counters;
+pub use counters::{Counters, protocol_counters};
 pub use curl::{Reply, curl, curl_many, curl_with};
 pub use decapsulation::Decapsulation;
 pub use dig::{DigAnswer, Record, dig};

@@ -11,7 +11,7 @@ use support::{
     farm::{Farm, Kind, Load, Mode},
     url,
 };
-use tests::{Agent, Lab, Layout, Nginx, curl_many, needs_root, served_in_total, udp_exchange};
+use tests::{Agent, Lab, Layout, Nginx, curl_many, curl_with, needs_root, served_in_total, udp_exchange};
 
 const BACKENDS: [&str; 3] = ["backend-0", "backend-1", "backend-2"];
 
@@ -56,9 +56,13 @@ fn serves(farm: &Farm) {
 /// Datagrams that no frame can hold: what follows the first fragment goes where that went.
 fn serves_fragments(farm: &Farm) {
     let before = count(&farm.agent.status().unwrap(), "packets", "fragment_forwarded");
-    for service in farm.services(Kind::Echo) {
-        // The client finds out what fits, if that is less than its own link has.
-        curl_many(farm.lab.client(), &url(farm.services(Kind::Web)[usize::from(service.is_ipv6())]), 1).unwrap();
+    let upload = farm.lab.folder().join("upload");
+    std::fs::write(&upload, [b'u'; 100_000]).unwrap();
+    let upload = format!("@{}", upload.display());
+    for (service, web) in farm.services(Kind::Echo).into_iter().zip(farm.services(Kind::Web)) {
+        // By TCP the client finds out what fits, where that is less than its own link has: datagrams would be lost.
+        let replies = curl_with(farm.lab.client(), &url(web), 1, &["--data-binary", &upload]).unwrap();
+        assert_eq!(support::failures(&replies), Vec::<&tests::Reply>::new());
         let report = udp_exchange(farm.lab.client(), service, 12, 10, 4000).unwrap();
         assert_eq!((report.lost(), report.errors()), (BTreeMap::new(), BTreeMap::new()), "{service}");
         assert_eq!(report.servers(), BACKENDS.into(), "{service}");

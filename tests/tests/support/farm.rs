@@ -73,7 +73,7 @@ impl Kind {
         format!("{name}{}", if service.is_ipv4() { 4 } else { 6 })
     }
 
-    fn port(self) -> u16 {
+    pub fn port(self) -> u16 {
         match self {
             Self::Web => 80,
             Self::Lines | Self::Echo => 7000,
@@ -111,20 +111,7 @@ impl Farm {
     }
 
     pub fn in_lab(mode: Mode, lab: Lab, members: &[usize], more: &str) -> Self {
-        for host in lab.everyone() {
-            never_send_again_in_vain(host);
-        }
-        let mut tunnels = Vec::new();
-        for backend in lab.backends() {
-            if mode != Mode::Nat {
-                for ip in service_ips(&lab) {
-                    lab.add_service_address(backend, ip).unwrap();
-                }
-            }
-            if mode.is_tunnel() {
-                tunnels.push(decapsulation(backend));
-            }
-        }
+        let tunnels = prepare(&lab, mode);
         let echo = |host: &Host| {
             let ips = if mode == Mode::Nat { own_ips(host) } else { service_ips(&lab) };
             UdpEcho::start(host, &ips.map(|ip| SocketAddr::new(ip, Kind::Echo.port()))).unwrap()
@@ -223,6 +210,21 @@ impl Farm {
     }
 }
 
+/// Prepares the backends of a lab for a mode; what is returned is to live as long as packets are to arrive.
+pub fn prepare(lab: &Lab, mode: Mode) -> Vec<Decapsulation> {
+    for host in lab.everyone() {
+        never_send_again_in_vain(host);
+    }
+    if mode != Mode::Nat {
+        for backend in lab.backends() {
+            for ip in service_ips(lab) {
+                lab.add_service_address(backend, ip).unwrap();
+            }
+        }
+    }
+    lab.backends().iter().filter(|_| mode.is_tunnel()).map(decapsulation).collect()
+}
+
 /// A retransmission is to tell of a loss, and not of a machine that is busy with another test: nothing is sent again before two
 /// seconds without an answer.
 fn never_send_again_in_vain(host: &Host) {
@@ -240,7 +242,7 @@ fn decapsulation(backend: &Host) -> Decapsulation {
     }
 }
 
-fn service_ips(lab: &Lab) -> [IpAddr; 2] {
+pub fn service_ips(lab: &Lab) -> [IpAddr; 2] {
     [lab.service_ipv4(0).into(), lab.service_ipv6(0).into()]
 }
 
@@ -248,9 +250,10 @@ fn own_ips(host: &Host) -> [IpAddr; 2] {
     [host.ipv4().into(), host.ipv6().into()]
 }
 
-fn backend(lab: &Lab, mode: Mode, kind: Kind, service: SocketAddr, number: usize) -> SocketAddr {
+/// The address that a mode sends packets of a service to, at the backend with this number.
+pub fn backend_ip(lab: &Lab, mode: Mode, service: IpAddr, number: usize) -> IpAddr {
     let [ipv4, ipv6] = own_ips(&lab.backends()[number]);
-    let ip = match mode {
+    match mode {
         Mode::Tunnel4 => ipv4,
         Mode::Tunnel6 => ipv6,
         Mode::Dsr | Mode::Nat => {
@@ -260,17 +263,23 @@ fn backend(lab: &Lab, mode: Mode, kind: Kind, service: SocketAddr, number: usize
                 ipv6
             }
         }
-    };
-    SocketAddr::new(ip, kind.own_port(mode))
+    }
+}
+
+fn backend(lab: &Lab, mode: Mode, kind: Kind, service: SocketAddr, number: usize) -> SocketAddr {
+    SocketAddr::new(backend_ip(lab, mode, service.ip(), number), kind.own_port(mode))
+}
+
+/// The part of a config that is about no service.
+pub fn farm_head(lab: &Lab, mode: Mode) -> String {
+    // A machine that is busy with two tests is not dead.
+    let head = head(lab).replace("interval_ms = 400\ntimeout_ms = 350\n", "interval_ms = 500\ntimeout_ms = 500\n");
+    let tunnel = "\n[tunnel]\nsource_ipv4 = \"10.99.0.0/16\"\nsource_ipv6 = \"fd99::/64\"\n";
+    head + "port = 80\n" + if mode.is_tunnel() { tunnel } else { "" }
 }
 
 fn config(lab: &Lab, mode: Mode, members: &[usize], more: &str) -> String {
-    // A machine that is busy with two tests is not dead.
-    let head = head(lab).replace("interval_ms = 400\ntimeout_ms = 350\n", "interval_ms = 500\ntimeout_ms = 500\n");
-    let mut text = head + "port = 80\n" + more;
-    if mode.is_tunnel() {
-        text += "\n[tunnel]\nsource_ipv4 = \"10.99.0.0/16\"\nsource_ipv6 = \"fd99::/64\"\n";
-    }
+    let mut text = farm_head(lab, mode) + more;
     for kind in Kind::ALL {
         for ip in service_ips(lab) {
             let address = SocketAddr::new(ip, kind.port());
