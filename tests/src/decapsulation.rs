@@ -1,7 +1,7 @@
-//! How a backend takes packets out of their tunnels: by devices of its kernel, or by sockets that take what is in a tunnel and
-//! put it on `lo`, which needs nothing of the kernel but that it is foreign to what is tested.
+//! How a backend takes packets out of their tunnels: by `lb decap`, by devices of its kernel, or by sockets that take what is in
+//! a tunnel and put it on `lo`, which needs next to nothing of the kernel and is foreign to what is tested.
 
-use std::{io, net::Ipv4Addr, sync::Arc};
+use std::{ffi::OsString, io, net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::UdpSocket, task::JoinSet};
 
 use crate::{
-    FrameSocket, Host,
+    FrameSocket, Host, lb_binary,
     task::{Stop, Task},
     udp_echo::BUFFER,
 };
@@ -36,6 +36,8 @@ pub struct Decapsulation {
 #[derive(Debug)]
 enum How {
     Devices,
+    /// What is pinned goes with the lab.
+    Program,
     #[expect(dead_code, reason = "held for its end")]
     Sockets(Task<()>),
 }
@@ -68,6 +70,18 @@ impl Decapsulation {
             host.set([(format!("ipv4/conf/{name}/rp_filter").as_str(), "0")])?;
         }
         Ok(Self { host: host.clone(), how: How::Devices })
+    }
+
+    /// By `lb decap` on all interfaces, which it needs for itself.
+    pub fn by_lb(host: &Host) -> Result<Self> {
+        let names = host.interfaces().iter().map(|interface| interface.name.clone());
+        for name in names.clone() {
+            host.remove_pass(&name)?;
+        }
+        let pins = host.belongings().bpf_folder().join(format!("{}-decap", host.role()));
+        let line = [lb_binary()?.into_os_string(), "decap".into(), "attach".into(), "--pins".into(), pins.into()];
+        host.run(line.into_iter().chain(names.map(OsString::from)))?;
+        Ok(Self { host: host.clone(), how: How::Program })
     }
 
     /// By sockets, all four mixes.

@@ -109,6 +109,13 @@ fn tunnels_over_ipv6_serve_everything() {
     }
 }
 
+#[test]
+fn tunnels_to_lb_decap_serve_everything() {
+    if needs_root("tunnels_to_lb_decap_serve_everything") {
+        serves_in(Mode::Decap);
+    }
+}
+
 /// The same with a VLAN tag on every frame.
 fn serves_tagged(mode: Mode) {
     let blueprint = Lab::blueprint(Layout::Bridged).backends(3).tagged(100);

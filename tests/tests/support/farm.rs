@@ -27,23 +27,23 @@ pub enum Mode {
     Tunnel4,
     /// To their IPv6 addresses.
     Tunnel6,
+    /// To their IPv4 addresses, where `lb decap` takes them out.
+    Decap,
 }
 
 impl Mode {
-    pub const ALL: [Self; 4] = [Self::Dsr, Self::Nat, Self::Tunnel4, Self::Tunnel6];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Dsr => "dsr",
             Self::Nat => "nat",
-            Self::Tunnel4 | Self::Tunnel6 => "tunnel",
+            Self::Tunnel4 | Self::Tunnel6 | Self::Decap => "tunnel",
         }
     }
 
     pub fn layout(self) -> Layout {
         match self {
             Self::Dsr | Self::Tunnel4 => Layout::Bridged,
-            Self::Nat => Layout::Routed,
+            Self::Nat | Self::Decap => Layout::Routed,
             Self::Tunnel6 => Layout::Distant,
         }
     }
@@ -222,7 +222,7 @@ pub fn prepare(lab: &Lab, mode: Mode) -> Vec<Decapsulation> {
             }
         }
     }
-    lab.backends().iter().filter(|_| mode.is_tunnel()).map(decapsulation).collect()
+    lab.backends().iter().filter(|_| mode.is_tunnel()).map(|backend| decapsulation(backend, mode)).collect()
 }
 
 /// A retransmission is to tell of a loss, and not of a machine that is busy with another test: nothing is sent again before two
@@ -233,9 +233,11 @@ fn never_send_again_in_vain(host: &Host) {
     let _ = host.set([("ipv4/tcp_rto_min_us", "2000000")]);
 }
 
-/// By the kernel's devices where it has them, as in production.
-fn decapsulation(backend: &Host) -> Decapsulation {
-    if Decapsulation::lacking_devices(backend).unwrap().is_none() {
+/// Unless it is by `lb`: by the kernel's devices where it has them.
+fn decapsulation(backend: &Host, mode: Mode) -> Decapsulation {
+    if mode == Mode::Decap {
+        Decapsulation::by_lb(backend).unwrap()
+    } else if Decapsulation::lacking_devices(backend).unwrap().is_none() {
         Decapsulation::by_devices(backend).unwrap()
     } else {
         Decapsulation::by_sockets(backend).unwrap()
@@ -254,7 +256,7 @@ fn own_ips(host: &Host) -> [IpAddr; 2] {
 pub fn backend_ip(lab: &Lab, mode: Mode, service: IpAddr, number: usize) -> IpAddr {
     let [ipv4, ipv6] = own_ips(&lab.backends()[number]);
     match mode {
-        Mode::Tunnel4 => ipv4,
+        Mode::Tunnel4 | Mode::Decap => ipv4,
         Mode::Tunnel6 => ipv6,
         Mode::Dsr | Mode::Nat => {
             if service.is_ipv4() {
