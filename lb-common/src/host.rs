@@ -3,8 +3,8 @@
 use crate::{
     frame::{Frame, Header},
     tables::{
-        Address, Answer, AnswerKey, Backend, Endpoint, Interface, NAME_WORDS, Route, Scratch, Service, Settings, Slot,
-        Tables, Traffic,
+        Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface,
+        NAME_WORDS, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
     },
     verdict::Why,
 };
@@ -77,6 +77,19 @@ impl Frame for Buffer {
         Some(())
     }
 
+    fn shrink_front(&mut self, by: usize) -> Option<()> {
+        if by > self.len() {
+            return None;
+        }
+        self.start += by;
+        Some(())
+    }
+
+    fn grow_front(&mut self, by: usize) -> Option<()> {
+        self.start = self.start.checked_sub(by)?;
+        Some(())
+    }
+
     fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
         if self.start + len <= self.bytes.len() {
             self.end = self.start + len;
@@ -96,8 +109,8 @@ pub struct HostTables {
     pub settings: Option<Settings>,
     /// See [`Tables::interface`].
     pub interfaces: BTreeMap<u32, Interface>,
-    /// See [`Tables::claims`].
-    pub claims: BTreeMap<Address, ()>,
+    /// See [`Tables::answers_for`].
+    pub addresses: BTreeMap<Address, u64>,
     /// Ids of the services, by endpoint.
     pub service_ids: BTreeMap<Endpoint, u32>,
     /// Services, by id.
@@ -118,6 +131,8 @@ pub struct HostTables {
     pub answers: BTreeMap<u32, Answer>,
     /// The clock.
     pub seconds: u64,
+    flows: RefCell<BTreeMap<(FlowTable, FlowKey), Cell<u64>>>,
+    fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     turns: RefCell<BTreeMap<u32, u32>>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
     counts: RefCell<BTreeMap<Why, u64>>,
@@ -128,6 +143,12 @@ impl HostTables {
     /// Packets by the way they left.
     pub fn counts(&self) -> BTreeMap<Why, u64> {
         self.counts.borrow().clone()
+    }
+
+    /// All flows that are tracked.
+    pub fn flows(&self) -> Vec<(FlowTable, FlowKey, Tracked)> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|((table, key), word)| (*table, *key, Tracked::from_word(word.get()))).collect()
     }
 
     /// What went to each backend.
@@ -145,16 +166,36 @@ impl Tables for HostTables {
         self.interfaces.get(&index)
     }
 
-    fn claims(&self, address: &Address) -> bool {
-        self.claims.contains_key(address)
+    fn answers_for(&self, address: &Address) -> u64 {
+        self.addresses.get(address).copied().unwrap_or_default()
     }
 
     fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
         self.services.get(self.service_ids.get(endpoint)?)
     }
 
-    fn slot(&self, index: u32) -> Option<&Slot> {
-        self.slots.get(&index)
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.get(&index).copied()
+    }
+
+    fn with_flow<R>(&self, table: FlowTable, key: &FlowKey, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
+        self.flows.borrow().get(&(table, *key)).map(work)
+    }
+
+    fn track(&self, table: FlowTable, key: &FlowKey, flow: Tracked) {
+        self.flows.borrow_mut().insert((table, *key), Cell::new(flow.word()));
+    }
+
+    fn forget(&self, table: FlowTable, key: &FlowKey) {
+        self.flows.borrow_mut().remove(&(table, *key));
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember(&self, key: &FragmentKey, fragment: Fragment) {
+        self.fragments.borrow_mut().insert(*key, fragment);
     }
 
     fn backend(&self, id: u32) -> Option<&Backend> {
@@ -191,13 +232,13 @@ impl Tables for HostTables {
         self.seconds
     }
 
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {
         if self.lent.replace(true) {
             return None;
         }
         // Not zeros: what the path does not load must not matter.
         let mut scratch = Scratch { name: [0x5a5a_5a5a_5a5a_5a5a; NAME_WORDS], ..Scratch::zeroed() };
-        let result = work(&mut scratch);
+        let result = work.run(&mut scratch);
         self.lent.set(false);
         Some(result)
     }

@@ -11,15 +11,15 @@ use core::{cell::Cell, net::IpAddr};
 pub const LAYOUT: u64 = 2;
 
 /// Services and DNS addresses, unless the config wants another number.
-pub const SERVICES: u32 = 4_096;
+pub const DEFAULT_SERVICES: u32 = 4_096;
 /// Backends, counted once for every service that they are behind, unless the config wants another number.
-pub const BACKENDS: u32 = 16_384;
+pub const DEFAULT_BACKENDS: u32 = 16_384;
 /// Tracked flows, unless the config wants another number.
-pub const FLOWS: u32 = 131_072;
+pub const DEFAULT_FLOWS: u32 = 131_072;
 /// Flows of which one packet was seen: what a flood can push out.
-pub const HALF_OPEN_FLOWS: u32 = 16_384;
+pub const MAX_HALF_OPEN: u32 = 16_384;
 /// Datagrams whose first fragment is remembered.
-pub const FRAGMENTS: u32 = 8_192;
+pub const MAX_FRAGMENTS: u32 = 8_192;
 /// For how long the rest of a datagram follows its first fragment: as long as Linux waits for it (`ipfrag_time`).
 pub const FRAGMENT_SECONDS: u64 = 30;
 /// Interfaces that the program is attached to.
@@ -457,6 +457,15 @@ pub struct Scratch {
     pub sum: u64,
 }
 
+/// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in
+/// memory, for every packet.
+pub trait ScratchWork {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn run(self, scratch: &mut Scratch) -> Self::Output;
+}
+
 /// How a reply of a backend leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -466,6 +475,11 @@ pub enum Route {
         interface: u32,
         /// Receiver and sender on the link.
         ethernet: [u64; 2],
+    },
+    /// It is longer than what can be sent there.
+    TooLong {
+        /// Bytes that can be, from the IP header on.
+        mtu: u16,
     },
     /// The kernel has to forward it: the neighbour is not known yet, or the interface can't be redirected to.
     Stack,
@@ -508,7 +522,7 @@ pub trait Tables {
     /// Seconds of a clock that only goes forward.
     fn seconds(&self) -> u64;
     /// Lends this CPU's scratch to `work`, which must not ask for it again.
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R>;
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output>;
     /// Counts a packet sent to a backend.
     fn forwarded(&self, backend: u32, bytes: u64);
     /// Counts the way out of a packet.

@@ -117,18 +117,37 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn shrink_front(&mut self, by: usize) -> Option<()> {
+        self.adjust_head(by as i32)
+    }
+
+    #[inline(always)]
+    fn grow_front(&mut self, by: usize) -> Option<()> {
+        self.adjust_head(-(by as i32))
+    }
+
+    #[inline(always)]
     fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
         let growth = len as i32 - self.len() as i32;
         // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
-        if unsafe { bpf_xdp_adjust_tail(self.context, growth) } != 0 {
-            self.grow_head(growth, keep)?;
-        }
+        let result = unsafe { bpf_xdp_adjust_tail(self.context, growth) };
+        let done = if result == 0 { Some(()) } else { self.grow_head(growth, keep) };
+        // To the verifier the old pointers are none any more, whatever came of it.
         *self = Self::of(self.context);
-        Some(())
+        done
     }
 }
 
 impl XdpFrame {
+    #[inline(always)]
+    fn adjust_head(&mut self, by: i32) -> Option<()> {
+        // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
+        let result = unsafe { bpf_xdp_adjust_head(self.context, by) };
+        // To the verifier the old pointers are none any more, whatever came of it.
+        *self = Self::of(self.context);
+        if result == 0 { Some(()) } else { None }
+    }
+
     /// Grows into the headroom and moves the first `keep` bytes there. What a socket sends over a veth has next to no room
     /// behind it, but always some in front.
     #[inline(always)]

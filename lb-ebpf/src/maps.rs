@@ -2,22 +2,32 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup},
+    bindings::{
+        BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        bpf_fib_lookup as FibLookup,
+    },
     btf_maps,
     helpers::{generated::bpf_fib_lookup, generated::bpf_ktime_get_coarse_ns},
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
+use core::cell::Cell;
 use lb_common::{
     tables::{
-        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, FAMILY_4, Interface, MAX_ANSWERS,
-        MAX_BACKENDS, MAX_CHUNKS, MAX_CLAIMS, MAX_INTERFACES, MAX_SERVICES, Route, Scratch, Service, Settings, Slot,
-        Tables, Traffic,
+        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, DEFAULT_BACKENDS, DEFAULT_FLOWS,
+        DEFAULT_SERVICES, Endpoint, FAMILY_4, FlowKey, FlowTable, Fragment, FragmentKey, Interface, MAX_ANSWERS,
+        MAX_CHUNKS, MAX_FRAGMENTS, MAX_HALF_OPEN, MAX_INTERFACES, Route, Scratch, ScratchWork, Service, Settings, Slot,
+        Tables, Tracked, Traffic,
     },
     verdict::{REASONS, Why},
 };
 
+/// The program for rare frames, at [`RARE`].
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// Where that program is.
+pub const RARE: u32 = 0;
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
@@ -25,23 +35,34 @@ static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(MAX_INTER
 /// Where frames may be redirected to, by interface index.
 #[map]
 pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES, 0);
+/// Addresses of services, with what is answered for them.
 #[map]
-static CLAIMS: HashMap<Address, u64> = HashMap::with_max_entries(MAX_CLAIMS, 0);
+static ADDRESSES: HashMap<Address, u64> = HashMap::with_max_entries(DEFAULT_SERVICES, 0);
 /// Ids, not services: an element of a hash map may be reused while a program still reads it.
 #[map]
-static SERVICE_IDS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_SERVICES, 0);
+static SERVICE_IDS: HashMap<Endpoint, u32> = HashMap::with_max_entries(DEFAULT_SERVICES, 0);
 /// Mapped into the agent, which swaps a service's region with one store.
 #[map]
-static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
-type Chunk = btf_maps::Array<Slot, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
+static SERVICES: Array<Service> = Array::with_max_entries(DEFAULT_SERVICES, BPF_F_MMAPABLE);
+/// Of words, as which the agent stores slots: Linux 6.1 refuses the agent's chunks, which come without a type, if the type here
+/// is a structure (`timer_off` in its `bpf_map_meta_equal`).
+type Chunk = btf_maps::Array<u64, { CHUNK_SLOTS as usize }, { BPF_F_MMAPABLE as usize }>;
 /// The slot space, in chunks that the agent creates as it needs them.
 #[btf_map]
 static SLOTS: btf_maps::ArrayOfMaps<Chunk, { MAX_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
 /// Mapped into the agent, which stores whole words.
 #[map]
-static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
+static BACKENDS: Array<Backend> = Array::with_max_entries(DEFAULT_BACKENDS, BPF_F_MMAPABLE);
 #[map]
-static RETURNS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+static RETURNS: HashMap<Endpoint, u32> = HashMap::with_max_entries(DEFAULT_BACKENDS, 0);
+#[map]
+static FLOWS: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
+/// Apart from the others: a flood of packets that begin flows pushes out nothing but its like.
+#[map]
+static HALF_OPEN: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+/// Not pinned: no datagram outlives a change of the program.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
 #[map]
 static ANSWER_PLACES: HashMap<AnswerKey, u32> = HashMap::with_max_entries(MAX_ANSWERS, 0);
 #[map]
@@ -49,7 +70,7 @@ static ANSWERS: Array<Answer> = Array::with_max_entries(MAX_ANSWERS, 0);
 #[map]
 static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_ANSWERS, 0);
 #[map]
-static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(DEFAULT_BACKENDS, 0);
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 #[map]
@@ -84,21 +105,66 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn claims(&self, address: &Address) -> bool {
-        CLAIMS.get_ptr(address).is_some()
+    fn answers_for(&self, address: &Address) -> u64 {
+        // SAFETY: any value is valid; one that is no longer right is a moment old.
+        unsafe { ADDRESSES.get(&apart(*address)) }.copied().unwrap_or_default()
     }
 
     #[inline(always)]
     fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
         // SAFETY: any value is valid. The agent lets a grace period pass between a removal and the next insertion, and changes no
         // value, so that it is the right one.
-        let id = unsafe { SERVICE_IDS.get(endpoint) }?;
+        let id = unsafe { SERVICE_IDS.get(&apart(*endpoint)) }?;
         SERVICES.get(*id)
     }
 
     #[inline(always)]
-    fn slot(&self, index: u32) -> Option<&Slot> {
-        SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let word: &u64 = SLOTS.get_value(index >> CHUNK_BITS, &(index & (CHUNK_SLOTS - 1)))?;
+        // SAFETY: a valid reference. The agent stores a slot as one word, so it is read as one, and once.
+        let word = unsafe { core::ptr::from_ref(word).read_volatile() };
+        Some(Slot { current: word as u32, previous: (word >> 32) as u32 })
+    }
+
+    #[inline(always)]
+    fn with_flow<R>(&self, table: FlowTable, key: &FlowKey, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
+        let word = match table {
+            FlowTable::Established => FLOWS.get_ptr_mut(&apart(*key)),
+            FlowTable::HalfOpen => HALF_OPEN.get_ptr_mut(&apart(*key)),
+        }?;
+        // SAFETY: a word of a map, aligned to 8 bytes, which everybody reads and writes as a whole; a `Cell` does not assume that
+        // it stays as it is.
+        Some(work(unsafe { &*word.cast::<Cell<u64>>() }))
+    }
+
+    #[inline(always)]
+    fn track(&self, table: FlowTable, key: &FlowKey, flow: Tracked) {
+        // A table that is full makes room. It fails only if other CPUs hold all that could go: the flow is then not tracked.
+        let _ = match table {
+            FlowTable::Established => FLOWS.insert(&apart(*key), flow.word(), 0),
+            FlowTable::HalfOpen => HALF_OPEN.insert(&apart(*key), flow.word(), 0),
+        };
+    }
+
+    #[inline(always)]
+    fn forget(&self, table: FlowTable, key: &FlowKey) {
+        // Another CPU may have been faster.
+        let _ = match table {
+            FlowTable::Established => FLOWS.remove(&apart(*key)),
+            FlowTable::HalfOpen => HALF_OPEN.remove(&apart(*key)),
+        };
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: any value is valid; the path compares what it leads to.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FragmentKey, fragment: Fragment) {
+        // As for `track`: the rest of the datagram is then not known.
+        let _ = FRAGMENTS.insert(key, fragment, 0);
     }
 
     #[inline(always)]
@@ -109,7 +175,7 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn returning(&self, own: &Endpoint) -> Option<u32> {
         // SAFETY: any value is valid; the path compares what it leads to.
-        unsafe { RETURNS.get(own) }.copied()
+        unsafe { RETURNS.get(&apart(*own)) }.copied()
     }
 
     #[inline(always)]
@@ -135,6 +201,8 @@ impl Tables for Maps<'_> {
                 Route::Via { interface: lookup.ifindex, ethernet: addresses(&lookup) }
             }
             BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => Route::Stack,
+            // SAFETY: any bytes are a `u16`; the kernel has put the MTU here.
+            BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooLong { mtu: unsafe { lookup.__bindgen_anon_1.mtu_result } },
             _ => Route::NotForwarded,
         }
     }
@@ -164,10 +232,10 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+    fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {
         let scratch = SCRATCH.get_ptr_mut(0)?;
         // SAFETY: this CPU's own element; no other program run on it interrupts this one, and the path asks once a packet.
-        Some(work(unsafe { &mut *scratch }))
+        Some(work.run(unsafe { &mut *scratch }))
     }
 
     #[inline(always)]
@@ -186,6 +254,12 @@ impl Tables for Maps<'_> {
         // SAFETY: this CPU's own element.
         unsafe { *count += 1 };
     }
+}
+
+/// A key that a helper is given the address of: a copy, as the struct that it is part of would have to be in memory as a whole.
+#[inline(always)]
+const fn apart<K>(key: K) -> K {
+    key
 }
 
 /// The Ethernet addresses that a lookup found.

@@ -45,9 +45,11 @@ pub fn needs_program(test_name: &str, program: &str) -> bool {
     found
 }
 
-fn find_program(program: &str) -> Option<PathBuf> {
+/// Where a program is: on `PATH`, or where administration commands are, which the `PATH` of an ordinary user leaves out.
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    let administration = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(administration).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

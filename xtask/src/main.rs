@@ -1,4 +1,4 @@
-//! The commands of development: `cargo xtask setup`, `cargo xtask demo` and `cargo xtask test`.
+//! The commands of development: `cargo xtask setup`, `demo`, `kernels` and `test`.
 //!
 //! Exit codes: 0 done, 1 the answer is no or something failed, 2 wrongly called (usage, or not as root).
 
@@ -6,6 +6,7 @@
 
 mod bpf_tools;
 mod demo;
+mod kernels;
 mod need;
 mod plan;
 mod progress;
@@ -17,6 +18,8 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::test::Scope;
 
 /// The commands of development
 #[derive(Debug, Parser)]
@@ -34,6 +37,8 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Boot Debian's stock kernels and try the BPF programs in them; also part of `test`
+    Kernels,
     /// Run all checks and tests
     Test {
         /// Only what needs neither root nor a kernel
@@ -50,7 +55,8 @@ fn main() -> ExitCode {
             setup::Outcome::Refused => ExitCode::from(2),
         }),
         Command::Demo { keep } => demo::run(keep),
-        Command::Test { quick } => test::run(quick),
+        Command::Kernels => test::run(Scope::Kernels),
+        Command::Test { quick } => test::run(if quick { Scope::Quick } else { Scope::All }),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -115,7 +115,7 @@ fn without_services(policy: &str, words: &[&str]) -> Command {
 }
 
 /// Runs a command silently; when it fails, keeps everything it said and shows the end of it.
-fn run_logged(command: &mut Command) -> anyhow::Result<()> {
+pub fn run_logged(command: &mut Command) -> anyhow::Result<()> {
     let mut log = tempfile::Builder::new().prefix("lb-setup-").suffix(".log").tempfile()?;
     let status = command
         .stdin(Stdio::null())

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every check there is, in stages, and one line at the end that counts them.
+//! `cargo xtask test`: every check there is, in stages, and one line at the end that counts them. `cargo xtask kernels`
+//! is one of these stages alone.
 //!
 //! A stage that fails does not keep the next from running. What a test could not run here is listed by name with its
 //! reason and counted as skipped: a test says so by a line `name: reason` in the file that `LB_SKIPS` names.
@@ -12,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
+    kernels,
     setup::{self, Outcome},
     tally::{Line, Tally},
     workspace::Workspace,
@@ -40,13 +42,38 @@ const QUICK: &[Stage] = &[
     Stage::new("test --no-fail-fast"),
 ];
 
-/// What runs on this kernel.
+/// What runs on a real kernel: this one, and those that are booted for it.
 const KERNEL: &[Stage] = &[
     // The tests start `lb`, which cargo does not know and so would leave as old as it is.
     Stage::new("build --package lb-userspace --package tests"),
     // Each test has a lab of its own with several processes: more at a time starve each other.
     Stage { variables: &[("RUST_TEST_THREADS", "2")], ..Stage::new("test --no-fail-fast --package tests") },
 ];
+
+/// What boots other kernels; a part of the last stage above, but here it says what it saw.
+const KERNELS: &[Stage] = &[Stage::new("test --package tests --test kernels -- --nocapture")];
+
+/// How much to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// What needs neither root nor a kernel.
+    Quick,
+    /// Everything.
+    All,
+    /// Only what boots other kernels.
+    Kernels,
+}
+
+impl Scope {
+    fn stages(self) -> impl Iterator<Item = &'static Stage> {
+        let stages: [&[Stage]; 2] = match self {
+            Self::Quick => [QUICK, &[]],
+            Self::All => [QUICK, KERNEL],
+            Self::Kernels => [KERNELS, &[]],
+        };
+        stages.into_iter().flatten()
+    }
+}
 
 impl Stage {
     const fn new(call: &'static str) -> Self {
@@ -72,7 +99,7 @@ impl Stage {
 ///
 /// # Errors
 /// When cargo cannot be run at all.
-pub fn run(quick: bool) -> anyhow::Result<ExitCode> {
+pub fn run(scope: Scope) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     match setup::run(false) {
         Ok(Outcome::Ready) => {}
@@ -83,8 +110,11 @@ pub fn run(quick: bool) -> anyhow::Result<ExitCode> {
         }
     }
     let workspace = Workspace::find()?;
+    if scope != Scope::Quick {
+        kernels::fetch(&workspace)?;
+    }
     let skips = tempfile::NamedTempFile::with_prefix("lb-skips-").context("cannot make a file for skipped tests")?;
-    for stage in QUICK.iter().chain(if quick { &[] } else { KERNEL }) {
+    for stage in scope.stages() {
         let mut command = stage.command(&workspace);
         command.env("LB_SKIPS", skips.path());
         report.add(stage, &mut command, &mut io::stdout())?;

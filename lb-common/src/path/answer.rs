@@ -3,12 +3,12 @@
 //! What is handled: one plain question (RFC 1035) with or without EDNS version 0 (RFC 6891). Everything else, and every
 //! question without an answer in the tables, passes to the agent.
 
-use super::parse::Flow;
+use super::parse::Packet;
 use crate::{
     checksum,
     frame::Frame,
     hash::{Keys, name_step},
-    tables::{Answer, AnswerKey, FAMILY_4, MAX_RECORDS, NAME_WORDS, Scratch, Settings, Tables},
+    tables::{Answer, AnswerKey, FAMILY_4, MAX_RECORDS, NAME_WORDS, Scratch, ScratchWork, Settings, Tables},
     verdict::{Verdict, Why},
     wire::{
         dns::{
@@ -32,16 +32,32 @@ pub fn answer<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     settings: &Settings,
-    flow: &Flow,
+    packet: &Packet,
 ) -> Result<Verdict, Why> {
-    if flow.protocol != UDP {
+    if packet.protocol != UDP || !packet.plain {
         return Err(Why::DnsNotPlain);
     }
-    let work = |scratch: &mut Scratch| match flow.family {
-        FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, tables, settings, flow, scratch),
-        _ => answer_over::<DnsFrame6, F, T>(frame, tables, settings, flow, scratch),
-    };
-    tables.with_scratch(work).unwrap_or(Err(Why::Inconsistent))
+    tables.with_scratch(Answering { frame, tables, settings, packet }).unwrap_or(Err(Why::Inconsistent))
+}
+
+struct Answering<'a, F, T> {
+    frame: &'a mut F,
+    tables: &'a T,
+    settings: &'a Settings,
+    packet: &'a Packet,
+}
+
+impl<F: Frame, T: Tables> ScratchWork for Answering<'_, F, T> {
+    type Output = Result<Verdict, Why>;
+
+    #[inline(always)]
+    fn run(self, scratch: &mut Scratch) -> Self::Output {
+        let Self { frame, tables, settings, packet } = self;
+        match packet.family {
+            FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, tables, settings, packet, scratch),
+            _ => answer_over::<DnsFrame6, F, T>(frame, tables, settings, packet, scratch),
+        }
+    }
 }
 
 /// What the two families of DNS messages have in common.
@@ -138,12 +154,12 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     settings: &Settings,
-    flow: &Flow,
+    packet: &Packet,
     scratch: &mut Scratch,
 ) -> Result<Verdict, Why> {
     let query: &M = frame.head().ok_or(Why::DnsNotPlain)?;
-    let end = Ethernet::LEN + usize::from(flow.length);
-    if usize::from(query.udp().length.get()) != usize::from(flow.length).wrapping_sub(M::NETWORK) {
+    let end = Ethernet::LEN + usize::from(packet.length);
+    if usize::from(query.udp().length.get()) != usize::from(packet.length).wrapping_sub(M::NETWORK) {
         return Err(Why::DnsNotPlain);
     }
     let dns = query.dns();
@@ -230,13 +246,13 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
         + u64::from((count as u16).to_be())
         + u64::from(additionals.to_be());
     let udp = reply.udp_mut();
-    udp.ports = Ports { source: flow.to.port_bytes(), destination: flow.from.port_bytes() };
+    udp.ports = Ports { source: packet.to.port_bytes(), destination: packet.from.port_bytes() };
     udp.length.set(udp_length);
     let pseudo = addresses
         + u64::from(u16::from(UDP).to_be())
         + u64::from(udp_length.to_be()) * 2
-        + (flow.from.tail & 0xffff)
-        + (flow.to.tail & 0xffff);
+        + (packet.from.tail & 0xffff)
+        + (packet.to.tail & 0xffff);
     udp.checksum = checksum::finish_udp(pseudo + header + sum);
     Ok(Verdict::Transmit(Why::Answered))
 }

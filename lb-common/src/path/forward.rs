@@ -1,187 +1,126 @@
 //! Sends a packet to its backend, and a backend's reply back to the client.
 
-use super::{backend::backend, parse::Flow};
+use super::{
+    backend::backend,
+    fragment,
+    nat::{Change, rewrite},
+    parse::{Kind, Packet},
+    too_long, tunnel,
+};
 use crate::{
-    checksum,
     frame::Frame,
-    tables::{Backend, Endpoint, FAMILY_4, NAT, Route, Settings, Tables},
+    tables::{ANY_PORT, Backend, Endpoint, NAT, RETURNS, Route, Settings, TUNNEL4, TUNNEL6, Tables},
     verdict::{Verdict, Why},
-    wire::{
-        ethernet::Addresses,
-        ipv4::Ipv4,
-        ipv6::Ipv6,
-        transport::{Ports, TCP, Tcp, TcpFrame4, TcpFrame6, Udp, UdpFrame4, UdpFrame6},
-    },
+    wire::ethernet::Addresses,
 };
 
-/// Which end of a packet is rewritten.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Source,
-    Destination,
-}
-
-/// Sends a packet to a backend.
+/// Sends a packet to a backend; `hash` varies the outer source of a tunnel.
 #[inline(always)]
 pub fn forward<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     id: u32,
     backend: &Backend,
-    flow: &Flow,
+    packet: &Packet,
+    hash: u32,
 ) -> Result<Verdict, Why> {
-    let why = if backend.flags & NAT != 0 {
-        let change = Change {
-            end: End::Destination,
-            to: &backend.own,
-            address_difference: backend.address_difference,
-            endpoint_difference: backend.endpoint_difference,
-            hops: 1,
-        };
-        rewrite(frame, flow, &change)?;
-        Why::ForwardedNat
-    } else {
-        Why::ForwardedDsr
+    if packet.length > backend.mtu {
+        return too_long::answer(frame, packet, backend.mtu);
+    }
+    let bytes = frame.len() as u64;
+    let why = match backend.flags & (NAT | TUNNEL4 | TUNNEL6) {
+        0 => {
+            next_hop(frame, backend.ethernet())?;
+            Why::ForwardedDsr
+        }
+        NAT => {
+            rewrite(frame, packet, &Change::to_backend(backend))?;
+            next_hop(frame, backend.ethernet())?;
+            Why::ForwardedNat
+        }
+        _ => {
+            tunnel::wrap(frame, packet, backend, hash)?;
+            Why::ForwardedTunnel
+        }
     };
-    tables.forwarded(id, frame.len() as u64);
-    leave(frame, backend.ethernet, backend.interface, why)
+    tables.forwarded(id, bytes);
+    let why = match packet.kind {
+        Kind::Flow => why,
+        Kind::Icmp => Why::ErrorForwarded,
+        Kind::Rest => Why::FragmentForwarded,
+    };
+    Ok(leave(frame, backend.interface, why))
 }
 
 /// Sends a packet to no service: a NAT backend's reply, restored, or anything else, which passes.
-///
-/// No table of connections is needed, since one backend endpoint belongs to one service. Whether the packet is for a client or
-/// for this machine (the answer to a probe) is asked of the routing table before anything is changed.
 #[inline(always)]
 pub fn come_back<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     settings: &Settings,
-    flow: &Flow,
+    packet: &Packet,
 ) -> Result<Verdict, Why> {
-    if settings.returns == 0 {
-        return Err(Why::NoService);
+    let (id, backend) = returning(tables, settings, &packet.from).ok_or(Why::NoService)?;
+    let verdict = restore(frame, tables, backend, packet)?;
+    fragment::remember(tables, packet, id, true);
+    Ok(verdict)
+}
+
+/// The NAT backend at this endpoint. No table of connections is needed, since one backend endpoint belongs to one service.
+#[inline(always)]
+pub fn returning<'t, T: Tables>(tables: &'t T, settings: &Settings, own: &Endpoint) -> Option<(u32, &'t Backend)> {
+    if settings.features & RETURNS == 0 {
+        return None;
     }
-    let id = tables.returning(&flow.from).ok_or(Why::NoService)?;
-    let backend = backend(tables, id)?;
-    // An element of a hash map may be reused while it is read: what it leads to is compared.
-    if backend.own != flow.from {
-        return Err(Why::NoService);
-    }
-    let route = tables.route(frame.interface(), &backend.service, &flow.to, flow.length);
-    if route == Route::NotForwarded {
-        return Err(Why::ReturnNotForwarded);
-    }
-    let change = Change {
-        end: End::Source,
-        to: &backend.service,
-        address_difference: checksum::opposite(backend.address_difference),
-        endpoint_difference: checksum::opposite(backend.endpoint_difference),
-        hops: u8::from(route != Route::Stack),
+    let id = match tables.returning(own) {
+        None if settings.features & ANY_PORT != 0 => tables.returning(&own.without_port())?,
+        id => id?,
     };
-    rewrite(frame, flow, &change)?;
+    let found = backend(tables, id).ok()?;
+    // An element of a hash map may be reused while it is read: what it leads to is compared.
+    let same = found.own == *own || found.own == own.without_port();
+    same.then_some((id, found))
+}
+
+/// Restores the service's address on what comes from a NAT backend, and sends it to the client.
+///
+/// Whether the packet is for a client or for this machine (the answer to a probe) is asked of the routing table before anything is
+/// changed.
+#[inline(always)]
+pub fn restore<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    backend: &Backend,
+    packet: &Packet,
+) -> Result<Verdict, Why> {
+    let route = match tables.route(frame.interface(), &backend.service, &packet.to, packet.length) {
+        Route::NotForwarded => return Err(Why::ReturnNotForwarded),
+        // What may be fragmented, the kernel fragments.
+        Route::TooLong { mtu } if too_long::may_not_be_fragmented(frame, packet) => {
+            return too_long::answer(frame, packet, mtu);
+        }
+        route => route,
+    };
+    let hops = u8::from(matches!(route, Route::Via { .. }));
+    rewrite(frame, packet, &Change::from_backend(backend, packet, hops))?;
+    let why = if packet.kind == Kind::Icmp { Why::ErrorReturned } else { Why::Returned };
     match route {
-        Route::Via { interface, ethernet } => leave(frame, ethernet, interface, Why::Returned),
+        Route::Via { interface, ethernet } => {
+            next_hop(frame, ethernet)?;
+            Ok(leave(frame, interface, why))
+        }
         _ => Ok(Verdict::Pass(Why::ReturnedByStack)),
     }
 }
 
 /// Puts the next hop's addresses on a frame.
 #[inline(always)]
-fn leave<F: Frame>(frame: &mut F, ethernet: [u64; 2], interface: u32, why: Why) -> Result<Verdict, Why> {
-    let same = frame.interface() == interface;
+fn next_hop<F: Frame>(frame: &mut F, ethernet: [u64; 2]) -> Result<(), Why> {
     frame.head_mut::<Addresses>().ok_or(Why::Truncated)?.set(ethernet);
-    Ok(if same { Verdict::Transmit(why) } else { Verdict::Redirect(why, interface) })
-}
-
-/// What rewriting one end of a packet takes.
-struct Change<'e> {
-    end: End,
-    to: &'e Endpoint,
-    address_difference: u16,
-    endpoint_difference: u16,
-    /// Hops to take: one where the path forwards (RFC 1812 section 5.3.1), none where the kernel will.
-    hops: u8,
-}
-
-/// Rewrites one end of a packet with its checksums. An error leaves the packet as it was.
-#[inline(always)]
-fn rewrite<F: Frame>(frame: &mut F, flow: &Flow, change: &Change) -> Result<(), Why> {
-    match (flow.family == FAMILY_4, flow.protocol == TCP) {
-        (true, true) => {
-            let TcpFrame4 { ip, transport, .. } = frame.head_mut().ok_or(Why::Truncated)?;
-            change.ipv4(ip)?;
-            change.tcp(transport);
-        }
-        (true, false) => {
-            let UdpFrame4 { ip, transport, .. } = frame.head_mut().ok_or(Why::Truncated)?;
-            change.ipv4(ip)?;
-            change.udp(transport);
-        }
-        (false, true) => {
-            let TcpFrame6 { ip, transport, .. } = frame.head_mut().ok_or(Why::Truncated)?;
-            change.ipv6(ip)?;
-            change.tcp(transport);
-        }
-        (false, false) => {
-            let UdpFrame6 { ip, transport, .. } = frame.head_mut().ok_or(Why::Truncated)?;
-            change.ipv6(ip)?;
-            change.udp(transport);
-        }
-    }
     Ok(())
 }
 
-impl Change<'_> {
-    #[inline(always)]
-    fn ipv4(&self, ip: &mut Ipv4) -> Result<(), Why> {
-        if ip.time_to_live <= self.hops {
-            return Err(Why::HopsExceeded);
-        }
-        ip.time_to_live -= self.hops;
-        // The hop count is the first byte of its 16-bit word, which in memory order is the low one.
-        let hops = checksum::difference(u64::from(self.hops), 0);
-        ip.checksum =
-            checksum::update(ip.checksum, checksum::fold(u64::from(hops) + u64::from(self.address_difference)));
-        let [address, _] = self.to.address;
-        match self.end {
-            End::Source => ip.source.set(address as u32),
-            End::Destination => ip.destination.set(address as u32),
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn ipv6(&self, ip: &mut Ipv6) -> Result<(), Why> {
-        if ip.hop_limit <= self.hops {
-            return Err(Why::HopsExceeded);
-        }
-        ip.hop_limit -= self.hops;
-        match self.end {
-            End::Source => ip.source.set(self.to.address),
-            End::Destination => ip.destination.set(self.to.address),
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn ports(&self, ports: &mut Ports) {
-        match self.end {
-            End::Source => ports.source = self.to.port_bytes(),
-            End::Destination => ports.destination = self.to.port_bytes(),
-        }
-    }
-
-    #[inline(always)]
-    fn tcp(&self, tcp: &mut Tcp) {
-        self.ports(&mut tcp.ports);
-        tcp.checksum = checksum::update(tcp.checksum, self.endpoint_difference);
-    }
-
-    #[inline(always)]
-    fn udp(&self, udp: &mut Udp) {
-        self.ports(&mut udp.ports);
-        if udp.checksum != [0, 0] {
-            udp.checksum = checksum::update_udp(udp.checksum, self.endpoint_difference);
-        }
-    }
+#[inline(always)]
+fn leave<F: Frame>(frame: &F, interface: u32, why: Why) -> Verdict {
+    if frame.interface() == interface { Verdict::Transmit(why) } else { Verdict::Redirect(why, interface) }
 }

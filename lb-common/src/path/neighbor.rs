@@ -1,13 +1,15 @@
 //! Answers on the link for service addresses, which no interface of this machine has.
 
+use super::parse::Packet;
 use crate::{
     checksum,
     frame::Frame,
-    tables::{Tables, address_words},
+    tables::{FAMILY_6, ON_LINK, Tables, address_words},
     verdict::{Verdict, Why},
     wire::{
         arp::{ArpFrame, REPLY, REQUEST},
         ethernet::{Ethernet, IPV4},
+        icmp::IcmpFrame6,
         icmpv6::{
             ADVERTISEMENT, HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation, OVERRIDE, SOLICITATION, SOLICITED,
         },
@@ -29,7 +31,7 @@ pub fn answer_arp<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Verd
     }
     let target = arp.target;
     // An announcement asks for the sender's own address: somebody else claims it, which an answer would not mend.
-    if target == arp.sender || !tables.claims(&[u64::from(u32::from_ne_bytes(target)), 0]) {
+    if target == arp.sender || tables.answers_for(&[u64::from(u32::from_ne_bytes(target)), 0]) & ON_LINK == 0 {
         return Err(Why::ArpNotOurs);
     }
     let mac = tables.interface(interface).ok_or(Why::Inconsistent)?.mac;
@@ -48,19 +50,23 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Its MAC address (RFC 2464 section 7).
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
+/// Whether this ICMP message asks for a neighbour.
+#[inline(always)]
+pub fn is_solicitation<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    let asks = |head: &IcmpFrame6| head.icmp.kind == SOLICITATION && head.icmp.code == 0;
+    packet.plain && packet.family == FAMILY_6 && frame.head().is_some_and(asks)
+}
+
 /// Answers a neighbour solicitation for a service address (RFC 4861 section 7.2.4). One without a source comes from a node
 /// that wants the address for itself (RFC 4862 section 5.4.3) and learns that it is taken.
 #[inline(always)]
 pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Verdict, Why> {
     let interface = frame.interface();
-    let asked: &NeighborSolicitation = frame.head().ok_or(Why::OtherProtocol)?;
-    if asked.kind != SOLICITATION || asked.code != 0 {
-        return Err(Why::OtherProtocol);
-    }
+    let asked: &NeighborSolicitation = frame.head().ok_or(Why::Truncated)?;
     let target = asked.target.get();
     let complete = usize::from(asked.ip.payload_length.get()) >= NeighborSolicitation::LEN - Ethernet::LEN - Ipv6::LEN;
     // What a router let through or what ends before its target is not valid (RFC 4861 section 7.1.1).
-    if asked.ip.hop_limit != HOP_LIMIT || !complete || !tables.claims(&target) {
+    if asked.ip.hop_limit != HOP_LIMIT || !complete || tables.answers_for(&target) & ON_LINK == 0 {
         return Err(Why::NeighborNotOurs);
     }
     let mac = tables.interface(interface).ok_or(Why::Inconsistent)?.mac;

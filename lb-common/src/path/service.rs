@@ -1,10 +1,12 @@
-//! From where a packet goes to the service that it is for.
+//! From an endpoint to the service that is there.
 
-use super::parse::Flow;
-use crate::tables::{Service, Tables};
+use crate::tables::{ANY_PORT, Endpoint, Service, Settings, Tables};
 
-/// The service at the packet's destination.
+/// The service at this endpoint: the one on its port, else the one on all ports.
 #[inline(always)]
-pub fn service<'t, T: Tables>(tables: &'t T, flow: &Flow) -> Option<&'t Service> {
-    tables.service(&flow.to)
+pub fn service<'t, T: Tables>(tables: &'t T, settings: &Settings, endpoint: &Endpoint) -> Option<&'t Service> {
+    match tables.service(endpoint) {
+        None if settings.features & ANY_PORT != 0 => tables.service(&endpoint.without_port()),
+        service => service,
+    }
 }

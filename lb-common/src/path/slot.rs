@@ -1,32 +1,19 @@
 //! From a flow to its slot.
 
-use super::parse::Flow;
 use crate::{
     hash,
-    tables::{Region, Service, Settings, Slot, Tables},
+    tables::{FlowKey, Region, Service, Settings, Slot, Tables},
     verdict::Why,
 };
 
-/// The slot that the flow's hash falls into.
+/// The slot that the flow's hash falls into, and the hash.
 #[inline(always)]
-pub fn slot<'t, T: Tables>(
-    tables: &'t T,
-    settings: &Settings,
-    service: &Service,
-    flow: &Flow,
-) -> Result<&'t Slot, Why> {
+pub fn slot<T: Tables>(tables: &T, settings: &Settings, service: &Service, flow: &FlowKey) -> Result<(Slot, u32), Why> {
     let region = Region::from_word(service.region);
     if region.slots == 0 {
         return Err(Why::NoBackend);
     }
-    let index = hash::slot(hash::flow(&settings.keys, words(flow)), region.slots);
-    tables.slot(region.first.wrapping_add(index)).ok_or(Why::Inconsistent)
-}
-
-/// What a flow is told by: client address and both ports. The service's address is left out, since each service has a table
-/// of its own.
-#[inline(always)]
-fn words(flow: &Flow) -> [u64; 3] {
-    let [first, second] = flow.from.address;
-    [first, second, flow.from.tail << 32 | flow.to.tail & 0xffff_ffff]
+    let hash = hash::flow(&settings.keys, flow.words());
+    let index = region.first.wrapping_add(hash::slot(hash, region.slots));
+    Ok((tables.slot(index).ok_or(Why::Inconsistent)?, hash))
 }

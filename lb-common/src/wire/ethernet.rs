@@ -37,12 +37,16 @@ impl Addresses {
         self.rest.set(rest as u32);
     }
 
+    /// Both addresses as such words.
+    #[inline(always)]
+    pub fn get(&self) -> [u64; 2] {
+        [self.first.get(), self.rest.get().into()]
+    }
+
     /// Sends the frame back where it came from.
     #[inline(always)]
     pub fn turn_around(&mut self) {
-        let (first, rest) = (self.first.get(), u64::from(self.rest.get()));
-        let source = first >> 48 | rest << 16;
-        self.set([source | first << 48, (first >> 16) & 0xffff_ffff]);
+        self.set(turned_around(self.get()));
     }
 }
 
@@ -52,6 +56,13 @@ pub const fn addresses(destination: [u8; 6], source: [u8; 6]) -> [u64; 2] {
     let [a, b, c, d, e, f] = destination;
     let [g, h, i, j, k, l] = source;
     [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]) as u64]
+}
+
+/// The words of a frame that goes back where one with these came from.
+#[inline(always)]
+pub const fn turned_around(words: [u64; 2]) -> [u64; 2] {
+    let [first, rest] = words;
+    [first >> 48 | rest << 16 | first << 48, (first >> 16) & 0xffff_ffff]
 }
 
 /// Destination and source of words rendered by [`addresses`].

@@ -1,10 +1,10 @@
-//! IPv4 (RFC 791), without options.
+//! IPv4 (RFC 791).
 
 use super::{ethernet::Addresses, header};
 use zerocopy::byteorder::{little_endian::U32 as Le32, network_endian::U16};
 
 header!(
-    /// The header.
+    /// The header without its options.
     Ipv4 = 20 {
         /// Version 4 and the header's length in words of 4 bytes.
         version_length: u8,
@@ -45,9 +45,23 @@ header!(
     }
 );
 
+header!(
+    /// The front of any IPv4 frame.
+    Network4 = 34 {
+        /// Receiver and sender on the link.
+        ethernet: Addresses,
+        /// What follows.
+        ethertype: U16,
+        /// The header.
+        ip: Ipv4,
+    }
+);
+
 /// Version 4, five words: a header without options.
 pub const NO_OPTIONS: u8 = 0x45;
 /// More fragments, or an offset: not a whole datagram.
 pub const FRAGMENT_MASK: u16 = 0x3fff;
+/// The offset alone: not the first fragment.
+pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Don't fragment.
 pub const DONT_FRAGMENT: u16 = 0x4000;

@@ -1,4 +1,4 @@
-//! IPv6 (RFC 8200), without extension headers.
+//! IPv6 (RFC 8200) and its extension headers.
 
 use super::{ethernet::Addresses, header};
 use crate::tables::Address;
@@ -42,6 +42,18 @@ header!(
 );
 
 header!(
+    /// The front of any IPv6 frame.
+    Network6 = 54 {
+        /// Receiver and sender on the link.
+        ethernet: Addresses,
+        /// What follows.
+        ethertype: U16,
+        /// The header.
+        ip: Ipv6,
+    }
+);
+
+header!(
     /// An address as the words it is read and stored by.
     Words = 16 {
         /// Its first half.
@@ -65,6 +77,39 @@ impl Words {
         self.first.set(first);
         self.second.set(second);
     }
+}
+
+header!(
+    /// The first 8 bytes of an extension header, which is at least as long.
+    Extension = 8 {
+        /// What follows it: a protocol number.
+        next_header: u8,
+        /// Its length in words of 8 bytes, the first not counted; reserved in a fragment header.
+        length: u8,
+        /// In a fragment header [`FRAGMENT_OFFSET`] and [`MORE_FRAGMENTS`]; in a routing header its type and the segments left.
+        fragment: U16,
+        /// In a fragment header what tells the datagram.
+        identification: U32,
+    }
+);
+
+/// Hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// Routing header.
+pub const ROUTING: u8 = 43;
+/// Fragment header.
+pub const FRAGMENT: u8 = 44;
+/// Destination options.
+pub const DESTINATION_OPTIONS: u8 = 60;
+/// In a fragment header: not the first fragment.
+pub const FRAGMENT_OFFSET: u16 = 0xfff8;
+/// In a fragment header: not the last fragment.
+pub const MORE_FRAGMENTS: u16 = 1;
+
+/// Whether this protocol number is that of an extension header that has the shape of [`Extension`].
+#[inline(always)]
+pub const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
 }
 
 /// Version 6 with neither class nor label.

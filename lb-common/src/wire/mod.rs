@@ -4,10 +4,13 @@
 pub mod arp;
 pub mod dns;
 pub mod ethernet;
+pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod transport;
+pub mod tunnel;
+pub mod vlan;
 
 /// Declares a header: its layout, its size (checked), and what the path needs of it.
 macro_rules! header {

@@ -21,17 +21,22 @@ use std::{
 
 /// Where bpffs belongs.
 const BPFFS: &str = "/sys/fs/bpf";
+/// What is attached to interfaces, and what it hands rare frames to.
+pub const PROGRAMS: [&str; 2] = ["lb", "lb_rare"];
 /// Maps that outlive the agent.
-const PINNED: [&str; 14] = [
+const PINNED: [&str; 17] = [
+    "PROGRAMS",
     "SETTINGS",
     "INTERFACES",
     "DEVICES",
-    "CLAIMS",
+    "ADDRESSES",
     "SERVICE_IDS",
     "SERVICES",
     "SLOTS",
     "BACKENDS",
     "RETURNS",
+    "FLOWS",
+    "HALF_OPEN",
     "ANSWER_PLACES",
     "ANSWERS",
     "TURNS",
@@ -113,8 +118,8 @@ fn is_bpffs(path: &Path) -> bool {
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
 pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
-    // The log costs a second load when it is asked for; a refusal is loaded again with it.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
     if let Some(pins) = pins {
         pins.check_layout()?;
         for name in PINNED {
@@ -122,8 +127,11 @@ pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
         }
     }
     let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-    program(&mut ebpf, "lb")?.load().map_err(not_verified)?;
-    let maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    for name in PROGRAMS {
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    }
+    let mut maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
 }
 

@@ -8,9 +8,10 @@ use crate::model::{
 use aya::{
     Ebpf,
     maps::{
-        Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+        Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray,
         xdp::DevMapHash,
     },
+    programs::ProgramFd,
     util::nr_cpus,
 };
 use lb_common::{
@@ -34,6 +35,8 @@ const MMAPABLE: u32 = 1 << 10;
 /// Words of a [`Service`], of which the first is its region.
 const SERVICE_WORDS: usize = size_of::<Service>() / 8;
 
+/// Where the program for rare frames is among those that can be called.
+const RARE: u32 = 0;
 /// Words of a [`Backend`].
 const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
 
@@ -41,6 +44,7 @@ type Chunk = Array<MapData, Plain<Slot>>;
 
 /// Every map that the agent reads or writes.
 pub struct Maps {
+    programs: ProgramArray<MapData>,
     settings: Array<MapData, Plain<Settings>>,
     interfaces: HashMap<MapData, u32, Plain<Interface>>,
     devices: DevMapHash<MapData>,
@@ -83,6 +87,7 @@ impl Maps {
         let services = take(ebpf, "SERVICES")?;
         let backends = take(ebpf, "BACKENDS")?;
         Ok(Self {
+            programs: take(ebpf, "PROGRAMS")?,
             settings: take(ebpf, "SETTINGS")?,
             interfaces: take(ebpf, "INTERFACES")?,
             devices: take(ebpf, "DEVICES")?,
@@ -102,6 +107,11 @@ impl Maps {
             traffic: take(ebpf, "TRAFFIC")?,
             counts: take(ebpf, "COUNTS")?,
         })
+    }
+
+    /// Has rare frames handed to this program. The kernel forgets it when nobody holds the map any more, a pin or this.
+    pub fn put_rare(&mut self, program: &ProgramFd) -> Result<(), KernelError> {
+        on("PROGRAMS", "put the program for rare frames into it", self.programs.set(RARE, program, 0))
     }
 
     /// Does one step.
