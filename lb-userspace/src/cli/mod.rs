@@ -13,7 +13,11 @@ use crate::{
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{AddrParseError, IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// Load balancer and health-checked DNS server in the packet path.
 ///
@@ -66,8 +70,14 @@ enum Verb {
 
 #[derive(Debug, Subcommand)]
 enum BackendVerb {
-    /// Send a backend no new flows.
-    Drain(BackendArgs),
+    /// Send a backend no new flows. Those that it has stay until they end.
+    Drain {
+        #[command(flatten)]
+        backend: BackendArgs,
+        /// Give up the flows that are left after so many seconds; default `drain_seconds` of the config, or never.
+        #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+        seconds: Option<u32>,
+    },
     /// Send a backend new flows again.
     Undrain(BackendArgs),
 }
@@ -76,7 +86,8 @@ enum BackendVerb {
 struct BackendArgs {
     /// The service's name.
     service: String,
-    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`.
+    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`; without for a service on any port.
+    #[arg(value_parser = backend_address)]
     backend: SocketAddr,
     #[command(flatten)]
     agent: Agent,
@@ -96,8 +107,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Run { config } => run::run(&config),
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
-        Verb::Backend(BackendVerb::Drain(backend)) => wait(drain(backend, true)),
-        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false)),
+        Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
+        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
         Verb::Attach { agent } => wait(async move {
             let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
             println!("attached to {interfaces} interface(s)");
@@ -118,11 +129,17 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-async fn drain(args: BackendArgs, drain: bool) -> Result<()> {
+/// An address with a port, or without for any.
+fn backend_address(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let any = |address: IpAddr| SocketAddr::new(address, 0);
+    text.parse().or_else(|error| text.parse().map(any).map_err(|_| error))
+}
+
+async fn drain(args: BackendArgs, drain: bool, seconds: Option<u32>) -> Result<()> {
     let BackendArgs { service, backend, agent } = args;
     let state = if drain { "draining" } else { "taking new flows" };
-    let done = format!("service {service}: backend {backend} is {state}");
-    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain }).await?;
+    let done = format!("service {service}: backend {} is {state}", status::address(backend));
+    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain, seconds }).await?;
     println!("{done}");
     Ok(())
 }

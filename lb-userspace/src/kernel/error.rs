@@ -31,6 +31,11 @@ pub enum KernelError {
          `lb detach --pins {path}` and start again"
     )]
     Layout { path: PathBuf, found: u64, expected: u64 },
+    #[error(
+        "the maps in {path} have room for {found} {what}, [limits] asks for {wanted}: take the data path down with `lb detach --pins \
+         {path}` and start again, or write {what} = {found}"
+    )]
+    Limit { path: PathBuf, what: &'static str, found: u32, wanted: u32 },
     #[error("the kernel refused the BPF object")]
     Load(#[source] Box<EbpfError>),
     #[error("the kernel refused the XDP program: {tail}")]
@@ -41,6 +46,8 @@ pub enum KernelError {
     Map { map: &'static str, action: &'static str, source: MapError },
     #[error("map {map}: cannot {action}")]
     Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("cannot read the clock")]
+    Clock(#[source] io::Error),
     #[error("map SLOTS: cannot pin a chunk at {path}")]
     PinChunk { path: PathBuf, source: PinError },
     #[error("cannot give up privileges")]

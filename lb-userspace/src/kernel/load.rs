@@ -1,6 +1,7 @@
 //! From the embedded object to loaded programs and maps, pinned or not.
 
 use super::{OBJECT, error::KernelError, maps::Maps};
+use crate::model::intent::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, Map, MapData, MapError},
@@ -109,6 +110,36 @@ impl Pins {
         }
         Err(KernelError::Layout { path: self.path.clone(), found, expected: LAYOUT })
     }
+
+    /// Refuses maps of other sizes.
+    fn check_sizes(&self, limits: Limits) -> Result<(), KernelError> {
+        for (map, what, wanted) in sizes(limits) {
+            let pin = self.path.join(map);
+            if !pin.exists() {
+                continue;
+            }
+            let failed = |source| KernelError::Map { map, action: "read its size", source };
+            let found = MapData::from_pin(pin).and_then(|data| data.info()).map_err(failed)?.max_entries();
+            if found != wanted {
+                return Err(KernelError::Limit { path: self.path.clone(), what, found, wanted });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The maps whose sizes the config says: by which key, and what.
+fn sizes(limits: Limits) -> [(&'static str, &'static str, u32); 7] {
+    let Limits { services, backends, flows } = limits;
+    [
+        ("ADDRESSES", "services", services),
+        ("SERVICE_IDS", "services", services),
+        ("SERVICES", "services", services),
+        ("BACKENDS", "backends", backends),
+        ("RETURNS", "backends", backends),
+        ("TRAFFIC", "backends", backends),
+        ("FLOWS", "flows", flows),
+    ]
 }
 
 fn is_bpffs(path: &Path) -> bool {
@@ -116,12 +147,16 @@ fn is_bpffs(path: &Path) -> bool {
 }
 
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
-pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
+pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
     // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    for (map, _, size) in sizes(limits) {
+        loader.map_max_entries(map, size);
+    }
     if let Some(pins) = pins {
         pins.check_layout()?;
+        pins.check_sizes(limits)?;
         for name in PINNED {
             loader.map_pin_path(name, pins.path.join(name));
         }
@@ -130,7 +165,7 @@ pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
     for name in PROGRAMS {
         program(&mut ebpf, name)?.load().map_err(not_verified)?;
     }
-    let mut maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    let mut maps = Maps::take(&mut ebpf, limits, pins.map(Pins::path))?;
     maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
 }

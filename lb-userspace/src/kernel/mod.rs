@@ -1,7 +1,9 @@
 //! The kernel's side of the tables: loading, attaching, maps, counters, netlink. The only module with unsafe code.
 
 pub mod attach;
+mod batch;
 pub mod error;
+pub mod flows;
 pub mod load;
 pub mod log;
 pub mod maps;
@@ -9,6 +11,8 @@ mod memory;
 pub mod netlink;
 mod plain;
 pub mod privileges;
+mod read;
+mod slots;
 
 pub use error::KernelError;
 
