@@ -5,25 +5,30 @@
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 use support::{
     count,
-    farm::{Farm, Kind, Load, Mode},
+    farm::{Farm, Kind, Load, Mode, exchange_a_long_line},
     url,
 };
-use tests::{Agent, Lab, Layout, Nginx, curl_many, curl_with, needs_root, served_in_total, udp_exchange};
+use tests::{Agent, Lab, Layout, Nginx, Reply, curl_many, needs_root, served_in_total, udp_exchange};
 
 const BACKENDS: [&str; 3] = ["backend-0", "backend-1", "backend-2"];
+/// In each family. That one backend of three has none of them is likely enough to happen, that two have none is not.
+const FLOWS: usize = 12;
 
 /// What each mode has to do, and that nothing else is done to a packet than what the mode is for.
 fn serves(farm: &Farm) {
     let client = farm.lab.client();
     let before = farm.losses();
-    let load = Load::start(farm, 12);
+    let load = Load::start(farm, FLOWS);
     let mut requests = 0;
     for service in farm.services(Kind::Web) {
         let replies = curl_many(client, &url(service), 60).unwrap();
-        assert_eq!(support::failures(&replies), Vec::<&tests::Reply>::new());
+        assert_eq!(support::failures(&replies), Vec::<&Reply>::new());
         let served: BTreeSet<_> = replies.iter().map(|reply| reply.body.trim()).collect();
         assert_eq!(served, BACKENDS.into(), "{service}");
         // Every request is in the log of who answered it, with the client's own address.
@@ -31,7 +36,7 @@ fn serves(farm: &Farm) {
         requests += replies.len();
         let logs = served_in_total(&farm.web, requests).unwrap();
         for reply in &replies {
-            let from = std::net::SocketAddr::new(ip, reply.local_port.unwrap());
+            let from = SocketAddr::new(ip, reply.local_port.unwrap());
             let mut servers = farm.web.iter().zip(&logs).filter(|(_, log)| log.iter().any(|one| one.remote == from));
             assert!(servers.any(|(server, _)| server.host().role() == reply.body.trim()), "{reply:?}");
         }
@@ -39,7 +44,7 @@ fn serves(farm: &Farm) {
     load.wait_for_more(20);
     let report = load.stop();
     report.assert_undisturbed();
-    assert_eq!((report.line_servers(), report.echo_servers()), (BACKENDS.into(), BACKENDS.into()));
+    assert!(report.line_servers().len() > 1 && report.echo_servers().len() > 1, "{report:?}");
     assert_eq!(farm.moved(), BTreeMap::new());
     assert_eq!(farm.losses().moved_since(&before, &[]), BTreeMap::new());
 
@@ -56,23 +61,19 @@ fn serves(farm: &Farm) {
 /// Datagrams that no frame can hold: what follows the first fragment goes where that went.
 fn serves_fragments(farm: &Farm) {
     let before = count(&farm.agent.status().unwrap(), "packets", "fragment_forwarded");
-    let upload = farm.lab.folder().join("upload");
-    std::fs::write(&upload, [b'u'; 100_000]).unwrap();
-    let upload = format!("@{}", upload.display());
-    for (service, web) in farm.services(Kind::Echo).into_iter().zip(farm.services(Kind::Web)) {
-        // By TCP the client finds out what fits, where that is less than its own link has: datagrams would be lost.
-        let replies = curl_with(farm.lab.client(), &url(web), 1, &["--data-binary", &upload]).unwrap();
-        assert_eq!(support::failures(&replies), Vec::<&tests::Reply>::new());
-        let report = udp_exchange(farm.lab.client(), service, 12, 10, 4000).unwrap();
+    for (service, lines) in farm.services(Kind::Echo).into_iter().zip(farm.services(Kind::Lines)) {
+        // By TCP the client finds out what fits, where that is less than its own link has: a datagram would be lost.
+        exchange_a_long_line(farm.lab.client(), lines, 200_000);
+        let report = udp_exchange(farm.lab.client(), service, FLOWS, 10, 4000).unwrap();
         assert_eq!((report.lost(), report.errors()), (BTreeMap::new(), BTreeMap::new()), "{service}");
-        assert_eq!(report.servers(), BACKENDS.into(), "{service}");
+        assert!(report.servers().len() > 1, "{service}: {:?}", report.servers());
         for flow in &report.flows {
             assert_eq!(flow.servers().len(), 1, "{}: {:?}", flow.local, flow.servers());
         }
     }
     let after = farm.agent.status().unwrap();
     // Two fragments after the first, at least.
-    assert!(count(&after, "packets", "fragment_forwarded") - before >= 2 * 2 * 12 * 10, "{after:#}");
+    assert!(count(&after, "packets", "fragment_forwarded") - before >= 2 * 2 * 10 * FLOWS as u64, "{after:#}");
 }
 
 fn serves_in(mode: Mode) {
@@ -170,7 +171,7 @@ fn serves_any_port(mode: &str, layout: Layout) {
     for (name, service) in ["one4", "one6"].iter().zip(support::service_addresses(&lab)) {
         let near = third.interfaces().last().unwrap();
         let own = if service.is_ipv4() { near.ipv4.into() } else { near.ipv6.into() };
-        let [service, own] = [service.ip(), own].map(|ip| std::net::SocketAddr::new(ip, 8080));
+        let [service, own] = [service.ip(), own].map(|ip| SocketAddr::new(ip, 8080));
         config += &support::service(name, "tcp", service, mode, &[(own, 1)]);
     }
     let servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &[80, 443, 8080]).unwrap()).collect();
@@ -181,8 +182,8 @@ fn serves_any_port(mode: &str, layout: Layout) {
     });
     for service in support::service_addresses(&lab) {
         for (port, expected) in [(80, &BACKENDS[..2]), (443, &BACKENDS[..2]), (8080, &BACKENDS[2..])] {
-            let replies = curl_many(lab.client(), &url(std::net::SocketAddr::new(service.ip(), port)), 40).unwrap();
-            assert_eq!(support::failures(&replies), Vec::<&tests::Reply>::new());
+            let replies = curl_many(lab.client(), &url(SocketAddr::new(service.ip(), port)), 40).unwrap();
+            assert_eq!(support::failures(&replies), Vec::<&Reply>::new());
             let served: BTreeSet<_> = replies.iter().map(|reply| reply.body.trim()).collect();
             assert_eq!(served, expected.iter().copied().collect(), "{service} at {port}");
         }

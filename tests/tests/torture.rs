@@ -155,12 +155,22 @@ impl Client {
         }
         assert_eq!(result.return_value, XDP_TX);
         assert_eq!(out[6..], [&MAC[..], &frame[12..]].concat()[..], "more than the receiver is changed");
-        assert_eq!(out[..5], [2, 0, 0, 1, self.service as u8], "a packet of service {} went to another's backend", self.service);
+        assert_eq!(
+            out[..5],
+            [2, 0, 0, 1, self.service as u8],
+            "a packet of service {} went to another's backend",
+            self.service
+        );
         let backend = usize::from(out[5]);
         if let Some((home, count)) = self.home.filter(|_| !excused)
             && home != backend
         {
-            assert_ne!(losses(home), count, "a flow of service {} went from live backend {home} to {backend}", self.service);
+            assert_ne!(
+                losses(home),
+                count,
+                "a flow of service {} went from live backend {home} to {backend}",
+                self.service
+            );
         }
         self.home = Some((backend, before[backend]));
         self.begun = true;
@@ -187,7 +197,12 @@ impl<'l> Changer<'l> {
         let mut conditions = Conditions::default();
         conditions.interfaces.insert(LOOPBACK, MAC);
         for (service, number) in all() {
-            let hop = Hop { interface: LOOPBACK, destination: [2, 0, 0, 1, service as u8, number as u8], source: MAC, mtu: 1500 };
+            let hop = Hop {
+                interface: LOOPBACK,
+                destination: [2, 0, 0, 1, service as u8, number as u8],
+                source: MAC,
+                mtu: 1500,
+            };
             conditions.ways.insert(backend(service, number), Ok(Way { hop, gateway: None }));
         }
         let actual = Actual::new(intent.limits());
@@ -284,7 +299,8 @@ fn backend(service: usize, number: usize) -> IpAddr {
 }
 
 fn targets(intent: &Intent) -> BTreeMap<BackendKey, Target> {
-    let backends = intent.services().iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
+    let backends =
+        intent.services().iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
     let target = backends.map(|(service, backend)| {
         let key = |service: Endpoint, own: Endpoint, mode| BackendKey { service, own, mode };
         (key(service.endpoint, backend.endpoint, service.mode), backend.target)

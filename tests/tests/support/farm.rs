@@ -1,12 +1,13 @@
 //! Several services at once behind one balancer, in any mode, and the load that a change is made under: long-lived
 //! connections, numbered datagrams, and new requests.
 
-use super::{TURN, backend_of, failures, head, service, serving, url, wait_for};
+use super::{TURN, backend_in, failures, head, service, serving_in, url, wait_for};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    net::{IpAddr, SocketAddr},
+    io::{BufRead as _, BufReader, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -161,7 +162,7 @@ impl Farm {
         wait_for(&self.agent, &format!("exactly {numbers:?} serve"), |status| {
             self.all_services().into_iter().all(|(kind, service)| {
                 let wanted: BTreeSet<_> = numbers.iter().map(|number| self.backend(kind, service, *number)).collect();
-                serving(status, service) == wanted
+                serving_in(self.service_status(status, kind, service)) == wanted
             })
         })
     }
@@ -178,12 +179,16 @@ impl Farm {
         }
     }
 
-    /// What the status says of a backend, one value for each service.
-    pub fn backend_status(&self, status: &Value, number: usize) -> Vec<Value> {
-        let services = self.all_services().into_iter();
-        services
-            .map(|(kind, service)| backend_of(status, service, self.backend(kind, service, number)).clone())
-            .collect()
+    /// What the status says of a service. Those of two kinds may differ by nothing but their protocol.
+    pub fn service_status<'s>(&self, status: &'s Value, kind: Kind, service: SocketAddr) -> &'s Value {
+        let name = kind.name(service);
+        let mut services = status["services"].as_array().unwrap().iter();
+        services.find(|one| one["name"] == *name).unwrap_or_else(|| panic!("there is no {name}: {status:#}"))
+    }
+
+    /// What the status says of a backend of a service.
+    pub fn backend_status<'s>(&self, status: &'s Value, kind: Kind, service: SocketAddr, number: usize) -> &'s Value {
+        backend_in(self.service_status(status, kind, service), self.backend(kind, service, number))
     }
 
     /// Who has seen which long-lived flow, by the servers' own logs.
@@ -292,6 +297,22 @@ fn config(lab: &Lab, mode: Mode, members: &[usize], more: &str) -> String {
         }
     }
     text
+}
+
+/// Sends a line of many segments, which fill the client's link, and takes its answer, which has to be the same.
+pub fn exchange_a_long_line(client: &Host, service: SocketAddr, length: usize) {
+    let exchanged = client.inside(|| {
+        let mut stream = TcpStream::connect_timeout(&service, TURN).unwrap();
+        stream.set_read_timeout(Some(TURN)).unwrap();
+        let line: String = ('a'..='z').cycle().take(length).collect();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        (line, answer)
+    });
+    let (line, answer) = exchanged.unwrap();
+    let (name, echoed) = answer.split_once(' ').unwrap();
+    assert!(echoed.trim_end() == line, "{service}: {} bytes by {name}", answer.len());
 }
 
 /// Long-lived connections and flows of datagrams to a farm, in both families.
