@@ -23,6 +23,7 @@ mod belongings;
 mod blueprint;
 mod counters;
 mod curl;
+pub mod decap;
 mod decapsulation;
 mod dig;
 pub mod fixture;
@@ -38,6 +39,7 @@ mod leftovers;
 mod lines;
 pub mod mutations;
 mod nginx;
+pub mod numbers;
 mod ping;
 mod process;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
