@@ -9,7 +9,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -95,6 +95,8 @@ pub struct Farm {
     pub lines: Vec<LineServer>,
     pub echoes: Vec<UdpEcho>,
     more: String,
+    /// Clients of [`Farm::wait_for_new_datagrams`], whose ports are free for others soon after.
+    passing: Mutex<BTreeSet<SocketAddr>>,
     _tunnels: Vec<Decapsulation>,
     pub lab: Lab,
 }
@@ -123,7 +125,17 @@ impl Farm {
         let echoes = lab.backends().iter().map(echo).collect();
         let config = config(&lab, mode, members, more);
         let agent = Agent::start(lab.balancer(), &config).unwrap();
-        let farm = Self { agent, mode, web, lines, echoes, more: more.to_owned(), _tunnels: tunnels, lab };
+        let farm = Self {
+            agent,
+            mode,
+            web,
+            lines,
+            echoes,
+            more: more.to_owned(),
+            passing: Mutex::default(),
+            _tunnels: tunnels,
+            lab,
+        };
         farm.wait_until_serving(members);
         farm
     }
@@ -173,6 +185,7 @@ impl Farm {
         for service in self.services(Kind::Echo) {
             wait_until(TURN, &format!("{what}: datagrams to {service}"), || {
                 let report = udp_exchange(self.lab.client(), service, 32, 1, 100).unwrap();
+                self.passing.lock().unwrap().extend(report.flows.iter().map(|flow| flow.local));
                 holds(&report.servers()).then_some(())
             })
             .unwrap();
@@ -191,13 +204,14 @@ impl Farm {
         backend_in(self.service_status(status, kind, service), self.backend(kind, service, number))
     }
 
-    /// Who has seen which long-lived flow, by the servers' own logs.
+    /// Who has seen which flow of a load, by the servers' own logs.
     pub fn owners(&self) -> BTreeMap<(Kind, SocketAddr), BTreeSet<String>> {
         let mut owners: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         let lines = self.lines.iter().map(|server| (Kind::Lines, server.host(), server.seen()));
         let echoes = self.echoes.iter().map(|server| (Kind::Echo, server.host(), server.seen()));
+        let passing = self.passing.lock().unwrap();
         for (kind, host, seen) in lines.chain(echoes) {
-            for client in seen.into_keys() {
+            for client in seen.into_keys().filter(|client| kind == Kind::Lines || !passing.contains(client)) {
                 owners.entry((kind, client)).or_default().insert(host.role().to_owned());
             }
         }
@@ -336,6 +350,11 @@ impl Load {
         for lines in &self.lines {
             lines.wait_for_more(more).unwrap();
         }
+        self.wait_for_more_datagrams(more);
+    }
+
+    /// The same of the flows of datagrams alone: connections that are broken get no more.
+    pub fn wait_for_more_datagrams(&self, more: u64) {
         for echoes in &self.echoes {
             echoes.wait_for_more(more).unwrap();
         }
@@ -343,10 +362,6 @@ impl Load {
 
     pub fn lines(&self) -> &[Lines] {
         &self.lines
-    }
-
-    pub fn echoes(&self) -> &[UdpFlows] {
-        &self.echoes
     }
 
     pub fn stop(self) -> LoadReport {
