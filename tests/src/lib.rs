@@ -39,6 +39,7 @@ mod signals;
 mod skip;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
 mod veth_peer;
+pub mod vectors;
 mod wait;
 mod wiring;
 
