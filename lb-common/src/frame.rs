@@ -6,6 +6,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
 
+/// The furthest that a computed offset may be. More than any header's; the kernel's verifier needs a bound, and a mask is the
+/// cheapest one.
+pub const OFFSET_MAX: usize = 0x7ff;
+
 /// A frame as it came from the wire, starting with its Ethernet header.
 ///
 /// There are two ways to see bytes, because they cost differently in BPF: a view at the front has a constant offset and
@@ -28,7 +32,7 @@ pub trait Frame {
     /// The front of the frame, to be changed.
     fn head_mut<T: Header>(&mut self) -> Option<&mut T>;
 
-    /// A header at a computed offset, if the frame reaches so far.
+    /// A header at a computed offset, at most [`OFFSET_MAX`], if the frame reaches so far.
     fn view<T: Header>(&self, offset: usize) -> Option<&T>;
 
     /// A header at a computed offset, to be changed.
@@ -39,6 +43,9 @@ pub trait Frame {
 
     /// Drops `by` bytes at the front. `None` if there are fewer; the frame is then as it was.
     fn shrink_front(&mut self, by: usize) -> Option<()>;
+
+    /// From now on, what grows leaves this many bytes of the room in front.
+    fn reserve_front(&mut self, bytes: usize);
 
     /// Puts `by` unspecified bytes in front. `None` if there is no room; the frame is then as it was.
     fn grow_front(&mut self, by: usize) -> Option<()>;

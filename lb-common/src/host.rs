@@ -1,12 +1,13 @@
 //! Frames and tables in memory: what tests, fuzzers and user space run the path on.
 
 use crate::{
-    frame::{Frame, Header},
+    frame::{Frame, Header, OFFSET_MAX},
     tables::{
         Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface,
         NAME_WORDS, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
     },
     verdict::Why,
+    wire::ethernet::Ethernet,
 };
 use bytemuck::Zeroable;
 use std::{
@@ -23,6 +24,7 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    reserved: usize,
     interface: u32,
 }
 
@@ -32,7 +34,7 @@ impl Buffer {
         let mut bytes = vec![0; head];
         bytes.extend_from_slice(frame);
         bytes.resize(head + frame.len() + tail, 0);
-        Self { bytes, start: head, end: head + frame.len(), interface }
+        Self { bytes, start: head, end: head + frame.len(), reserved: 0, interface }
     }
 
     /// The bytes of the frame.
@@ -42,6 +44,12 @@ impl Buffer {
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The start after growing in front.
+    fn start_before(&self, by: usize) -> Option<usize> {
+        let start = self.start.checked_sub(by)?;
+        (start >= self.reserved).then_some(start)
     }
 }
 
@@ -63,10 +71,12 @@ impl Frame for Buffer {
     }
 
     fn view<T: Header>(&self, offset: usize) -> Option<&T> {
+        let offset = Some(offset).filter(|offset| *offset <= OFFSET_MAX)?;
         T::ref_from_prefix(self.bytes().get(offset..)?).ok().map(|(header, _)| header)
     }
 
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let offset = Some(offset).filter(|offset| *offset <= OFFSET_MAX)?;
         T::mut_from_prefix(self.bytes_mut().get_mut(offset..)?).ok().map(|(header, _)| header)
     }
 
@@ -78,7 +88,8 @@ impl Frame for Buffer {
     }
 
     fn shrink_front(&mut self, by: usize) -> Option<()> {
-        if by > self.len() {
+        // The kernel leaves at least an Ethernet header.
+        if by + Ethernet::LEN > self.len() {
             return None;
         }
         self.start += by;
@@ -86,8 +97,12 @@ impl Frame for Buffer {
     }
 
     fn grow_front(&mut self, by: usize) -> Option<()> {
-        self.start = self.start.checked_sub(by)?;
+        self.start = self.start_before(by)?;
         Some(())
+    }
+
+    fn reserve_front(&mut self, bytes: usize) {
+        self.reserved = bytes;
     }
 
     fn resize(&mut self, len: usize, keep: usize) -> Option<()> {
@@ -95,7 +110,7 @@ impl Frame for Buffer {
             self.end = self.start + len;
             return Some(());
         }
-        let start = self.start.checked_sub(len.checked_sub(self.len())?)?;
+        let start = self.start_before(len.checked_sub(self.len())?)?;
         self.bytes.copy_within(self.start..self.start + keep, start);
         self.start = start;
         Some(())

@@ -9,10 +9,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use core::{arch::asm, hint::black_box};
-use lb_common::frame::{Frame, Header};
+use lb_common::frame::{Frame, Header, OFFSET_MAX};
 
-/// Bound of a computed offset, a mask. More than any header's; the verifier needs one.
-const OFFSET_MAX: usize = 0x7ff;
 /// Bytes that can be moved into the headroom: the headers and the question of a DNS message, at most 74 + 255 + 4.
 const MOVED_MAX: usize = 512;
 
@@ -24,19 +22,23 @@ pub struct XdpFrame {
     context: *mut xdp_md,
     start: usize,
     end: usize,
+    reserved: usize,
 }
 
 impl XdpFrame {
     /// The frame of this context.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
-        Self::of(context.as_ptr().cast())
+        let mut frame = Self { context: context.as_ptr().cast(), start: 0, end: 0, reserved: 0 };
+        frame.look_again();
+        frame
     }
 
+    /// To the verifier, the pointers are none any more once a helper has moved an end, or could have.
     #[inline(always)]
-    fn of(context: *mut xdp_md) -> Self {
+    fn look_again(&mut self) {
         // SAFETY: the kernel hands the program a valid context; both fields are loaded as the verifier wants them.
-        unsafe { Self { context, start: (*context).data as usize, end: (*context).data_end as usize } }
+        (self.start, self.end) = unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) };
     }
 
     /// Where a header at a computed offset is.
@@ -122,8 +124,14 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn reserve_front(&mut self, bytes: usize) {
+        self.reserved = bytes;
+    }
+
+    #[inline(always)]
     fn grow_front(&mut self, by: usize) -> Option<()> {
-        self.adjust_head(-(by as i32))
+        self.adjust_head(-((by + self.reserved) as i32))?;
+        self.give_back()
     }
 
     #[inline(always)]
@@ -132,8 +140,7 @@ impl Frame for XdpFrame {
         // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
         let result = unsafe { bpf_xdp_adjust_tail(self.context, growth) };
         let done = if result == 0 { Some(()) } else { self.grow_head(growth, keep) };
-        // To the verifier the old pointers are none any more, whatever came of it.
-        *self = Self::of(self.context);
+        self.look_again();
         done
     }
 }
@@ -143,9 +150,15 @@ impl XdpFrame {
     fn adjust_head(&mut self, by: i32) -> Option<()> {
         // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
         let result = unsafe { bpf_xdp_adjust_head(self.context, by) };
-        // To the verifier the old pointers are none any more, whatever came of it.
-        *self = Self::of(self.context);
+        self.look_again();
         if result == 0 { Some(()) } else { None }
+    }
+
+    /// Gives back what is reserved after growing by as much too far: so it is known to be there.
+    #[inline(always)]
+    fn give_back(&mut self) -> Option<()> {
+        // Only frames with tags have something reserved; for the others LLVM sees that this is nothing.
+        if self.reserved == 0 { Some(()) } else { self.adjust_head(self.reserved as i32) }
     }
 
     /// Grows into the headroom and moves the first `keep` bytes there. What a socket sends over a veth has next to no room
@@ -161,10 +174,8 @@ impl XdpFrame {
         if unsafe { bpf_xdp_load_bytes(self.context, 0, moved, keep) } != 0 {
             return None;
         }
-        // SAFETY: the context is this program's; the caller makes new views.
-        if unsafe { bpf_xdp_adjust_head(self.context, -growth) } != 0 {
-            return None;
-        }
+        self.adjust_head(-(growth + self.reserved as i32))?;
+        self.give_back()?;
         // SAFETY: as for the load; the frame only grew.
         let result = unsafe { bpf_xdp_store_bytes(self.context, 0, moved, keep) };
         if result == 0 { Some(()) } else { None }

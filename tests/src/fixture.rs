@@ -9,7 +9,7 @@ use aya::{
 use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
-    tables::{self, Endpoint, MAX_BACKENDS, Region, Route, Service, address_words},
+    tables::{self, CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, Region, Route, Service, Slot, address_words},
     verdict::{Verdict, Why},
     wire::ethernet,
 };
@@ -38,6 +38,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 const CONFIG: &str = include_str!("../fixture.toml");
@@ -94,7 +95,7 @@ impl Fixture {
     pub fn load(balancer: &Host) -> Result<Self> {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
-        let (ebpf, mut maps) = load(None)?;
+        let (ebpf, mut maps) = load(None, intent()?.limits())?;
         let mut tables = HostTables::default();
         tables.seconds = 1_000_000;
         let ops = ops(eth0, eth1)?;
@@ -199,9 +200,13 @@ pub fn neighbors(balancer: &Host) -> Result<()> {
     balancer.ip(&KNOWN_CLIENTS.map(add))
 }
 
+fn intent() -> Result<Intent> {
+    Ok(Intent::new(&Config::parse(CONFIG)?)?)
+}
+
 /// The steps that make the fixture's tables from nothing.
 fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
-    let intent = Intent::new(&Config::parse(CONFIG)?)?;
+    let intent = intent()?;
     let mut conditions = Conditions::default();
     conditions.interfaces.insert(LOOPBACK, LOOPBACK_MAC);
     conditions.interfaces.insert(eth0.index, eth0.mac);
@@ -215,7 +220,7 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
                 .address
                 .iter()
                 .fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
-            let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source };
+            let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source, mtu: 1500 };
             conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
             if service.name != "down4" {
                 conditions.up.insert(backend.target);
@@ -227,9 +232,9 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
             conditions.asked.insert(Asked { wire: name.wire.clone(), kind });
         }
     }
-    let desired = Desired::new(&intent, &conditions);
-    let mut actual = Actual::default();
-    let mut ops = plan(&desired, &actual)?;
+    let desired = Desired::new(&intent, &conditions, Duration::ZERO);
+    let mut actual = Actual::new(intent.limits());
+    let mut ops = plan(&desired, &actual, Duration::ZERO)?;
     ops.iter().for_each(|op| actual.record(op));
 
     // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
@@ -240,15 +245,17 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     let answer = Arc::new(tables::Answer { spent_at: 1, ..**answer });
     ops.push(Op::PutAnswer { key, place: *place, answer });
     let region = actual.regions.first_free(251).context("the slot space is full")?;
-    ops.push(Op::WriteTable { region, slots: vec![MAX_BACKENDS - 1; 251].into() });
-    ops.push(broken_service(region)?);
+    let slots: Arc<[Slot]> = vec![Slot { current: DEFAULT_BACKENDS - 1, previous: CLEAN }; 251].into();
+    ops.push(Op::WriteTable { region, slots: Arc::clone(&slots) });
+    ops.push(broken_service(region, slots)?);
     Ok(ops)
 }
 
-fn broken_service(region: Region) -> Result<Op> {
+fn broken_service(region: Region, slots: Arc<[Slot]>) -> Result<Op> {
     let endpoint = Endpoint::new(BROKEN_SERVICE.parse()?, 6, 80);
-    let service = Service { region: region.word(), dns: 0 };
-    Ok(Op::PutService { id: tables::MAX_SERVICES - 1, endpoint, service, members: [].into() })
+    let id = DEFAULT_SERVICES - 1;
+    let service = Service { region: region.word(), flags: 0, id };
+    Ok(Op::PutService { id, endpoint, service, slots, reached: None })
 }
 
 fn is_near(address: IpAddr) -> bool {

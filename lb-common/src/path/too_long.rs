@@ -50,8 +50,9 @@ fn answer4<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verdict
     let quoted: &Quoted4 = frame.head().ok_or(Why::TooLong)?;
     let ethernet = turned_around(quoted.ethernet.get());
     let quote = quoted.packet.iter().fold(u64::from(quoted.last.get()), |sum, word| checksum::add(sum, word.get()));
-    frame.resize(Quoted4::LEN, Quoted4::LEN).ok_or(Why::NoRoom)?;
+    // Growing first: without room the frame passes as it came.
     frame.grow_front(IcmpFrame4::LEN - 14).ok_or(Why::NoRoom)?;
+    frame.resize(IcmpFrame4::LEN + QUOTE4, IcmpFrame4::LEN + QUOTE4).ok_or(Why::NoRoom)?;
     let message: &mut IcmpFrame4 = frame.head_mut().ok_or(Why::NoRoom)?;
     message.ethernet.set(ethernet);
     message.ethertype.set(IPV4);
@@ -84,8 +85,8 @@ fn answer6<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verdict
     let quoted: &Quoted6 = frame.head().ok_or(Why::TooLong)?;
     let ethernet = turned_around(quoted.ethernet.get());
     let quote = quoted.packet.iter().fold(0, |sum, word| checksum::add(sum, word.get()));
-    frame.resize(Quoted6::LEN, Quoted6::LEN).ok_or(Why::NoRoom)?;
     frame.grow_front(IcmpFrame6::LEN - 14).ok_or(Why::NoRoom)?;
+    frame.resize(IcmpFrame6::LEN + QUOTE6, IcmpFrame6::LEN + QUOTE6).ok_or(Why::NoRoom)?;
     let message: &mut IcmpFrame6 = frame.head_mut().ok_or(Why::NoRoom)?;
     message.ethernet.set(ethernet);
     message.ethertype.set(IPV6);

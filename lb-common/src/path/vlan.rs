@@ -4,7 +4,7 @@
 use crate::{
     frame::Frame,
     wire::{
-        ethernet::{Addresses, Ethernet},
+        ethernet::Addresses,
         vlan::{CUSTOMER, PROVIDER, Tag, Tagged, TaggedTwice},
     },
 };
@@ -19,24 +19,20 @@ pub struct Tags {
     word: u64,
 }
 
-/// Takes off up to two tags. `None` if the frame is too short for a header.
+/// Takes off up to two tags. `None` if the frame is shorter than two tags take; no header that the path reads fits behind them.
 ///
 /// The kernel's verifier follows the rest of the path once for every number of tags that it can tell apart. So nothing here is
 /// decided: the number is computed, and no tag is taken off like one.
 #[inline(always)]
 pub fn take_off<F: Frame>(frame: &mut F) -> Option<Tags> {
-    let ethernet: &Ethernet = frame.head()?;
-    let outer = tags_at(ethernet.ethertype.get());
-    let (inner, word) = match frame.head::<TaggedTwice>() {
-        Some(tagged) => {
-            let word = tagged.tags.get();
-            (tags_at(((word >> 32) as u16).to_be()), word)
-        }
-        None => (0, 0),
-    };
+    let TaggedTwice { addresses, tags, .. } = frame.head()?;
+    let (addresses, word) = (addresses.get(), tags.get());
+    let outer = tags_at((word as u16).to_be());
+    let inner = tags_at(((word >> 32) as u16).to_be());
     let length = (black_box(outer + (outer & inner)) & 3) * Tag::LEN;
-    let addresses = frame.head::<Addresses>()?.get();
     frame.shrink_front(length)?;
+    // Whatever grows, they will be put back.
+    frame.reserve_front(length);
     frame.head_mut::<Addresses>()?.set(addresses);
     Some(Tags { length, word })
 }
@@ -48,10 +44,11 @@ fn tags_at(ethertype: u16) -> usize {
     is(CUSTOMER) | is(PROVIDER)
 }
 
-/// Puts the tags back. `None` if there is no room, which only a tunnel's header can have taken.
+/// Puts the tags back, for which there is room.
 #[inline(always)]
 pub fn put_back<F: Frame>(frame: &mut F, tags: Tags) -> Option<()> {
     let addresses = frame.head::<Addresses>()?.get();
+    frame.reserve_front(0);
     frame.grow_front(tags.length)?;
     frame.head_mut::<Addresses>()?.set(addresses);
     match tags.length / Tag::LEN {

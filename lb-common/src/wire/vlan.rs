@@ -32,7 +32,7 @@ header!(
     /// The front of a frame with two tags.
     TaggedTwice = 22 {
         /// Receiver and sender on the link.
-        ethernet: Addresses,
+        addresses: Addresses,
         /// Both [`Tag`]s, as a word.
         tags: Le64,
         /// What follows.

@@ -6,7 +6,7 @@ use crate::support::{
     outcome,
     sound::sound,
     steered,
-    tables::{Build, FIRST, dsr, empty, endpoint, nat, route_via},
+    tables::{Build, FIRST, MTU, dsr, empty, endpoint, nat, route_via},
 };
 use lb_common::{
     host::HostTables,
@@ -52,7 +52,7 @@ impl Case {
     fn tables(&self) -> HostTables {
         let protocol = self.asked.transport.number();
         let backend = Backend::new(endpoint(self.backend, protocol), endpoint(self.asked.to, protocol), NAT);
-        let backend = backend.via(LAN, BACKEND_MAC, LAN_MAC);
+        let backend = backend.via(LAN, BACKEND_MAC, LAN_MAC, MTU);
         let tables = empty().with_service(self.asked.to, protocol, &[backend]);
         tables.with_route(self.asked.from.ip(), route_via(WAN))
     }

@@ -1,6 +1,7 @@
 //! The command's tree: one file for each verb that does more than ask.
 
 mod check;
+mod decap;
 mod detach;
 mod run;
 mod status;
@@ -66,6 +67,10 @@ enum Verb {
         #[arg(long, default_value = crate::config::DEFAULT_PINS)]
         pins: PathBuf,
     },
+    /// On a backend: take packets out of the tunnels that a balancer sends them through. No agent is needed, nor a tunnel device;
+    /// the service's address is on the loopback.
+    #[command(subcommand)]
+    Decap(decap::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +120,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Ok(())
         }),
         Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
+        Verb::Decap(verb) => wait(decap::run(verb)),
     }
 }
 
@@ -124,6 +130,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(2)
     } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
+    } else if let Some(error) = error.downcast_ref::<decap::DecapError>() {
+        ExitCode::from(error.exit_code())
     } else {
         ExitCode::FAILURE
     }

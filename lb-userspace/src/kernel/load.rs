@@ -16,7 +16,7 @@ use nix::{
 use std::{
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -71,6 +71,11 @@ impl Pins {
         let folder = File::open(path).map_err(pins)?;
         let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock)
             .map_err(|_| KernelError::PinsInUse { path: path.into() })?;
+        // Who held it last may have removed it since it was opened here.
+        let held = lock.metadata().map_err(pins)?;
+        if !fs::metadata(path).is_ok_and(|named| named.ino() == held.ino()) {
+            return Err(KernelError::PinsInUse { path: path.into() });
+        }
         Ok(Self { path: path.into(), _lock: lock })
     }
 
@@ -149,8 +154,6 @@ fn is_bpffs(path: &Path) -> bool {
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
 pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
-    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
-    loader.verifier_log_level(VerifierLogLevel::DEBUG);
     for (map, _, size) in sizes(limits) {
         loader.map_max_entries(map, size);
     }
@@ -161,13 +164,21 @@ pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelE
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-    for name in PROGRAMS {
-        program(&mut ebpf, name)?.load().map_err(not_verified)?;
-    }
+    let mut ebpf = verified(&mut loader, OBJECT, &PROGRAMS)?;
     let mut maps = Maps::take(&mut ebpf, limits, pins.map(Pins::path))?;
     maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
+}
+
+/// Loads an object and its programs.
+pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], programs: &[&'static str]) -> Result<Ebpf, KernelError> {
+    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    let mut ebpf = loader.load(object).map_err(refused)?;
+    for name in programs {
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    }
+    Ok(ebpf)
 }
 
 /// The XDP program with this name.

@@ -47,7 +47,8 @@ pub struct Maps {
     counts: PerCpuArray<MapData, u64>,
 }
 
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+/// Takes a map out of a loaded object.
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<Map, Error = MapError>,
 {

@@ -2,6 +2,7 @@
 
 pub mod attach;
 mod batch;
+pub mod decap;
 pub mod error;
 pub mod flows;
 pub mod load;
@@ -16,5 +17,8 @@ mod slots;
 
 pub use error::KernelError;
 
-/// The BPF object, built from `lb-ebpf` together with this crate.
+/// The BPF object of the balancer, built from `lb-ebpf` together with this crate.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.bpf.o"));
+
+/// The BPF object of the decapsulator, likewise.
+pub static DECAP_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-decap.bpf.o"));

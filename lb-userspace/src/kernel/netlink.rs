@@ -5,7 +5,8 @@ use crate::model::reach::{Hop, NoHop, Way};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
-    link::LinkAttribute,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMetric, RouteType},
 };
@@ -24,6 +25,15 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Bytes of the longest packet that it takes.
     pub mtu: u32,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its id.
+    pub id: u32,
+    /// Whether it runs on socket buffers, not in the driver.
+    pub generic: bool,
 }
 
 /// A netlink connection.
@@ -49,7 +59,7 @@ impl Netlink {
     pub async fn links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
         let messages: Vec<_> =
             self.handle.link().get().execute().try_collect().await.map_err(failed("list the interfaces"))?;
-        let link = |message: netlink_packet_route::link::LinkMessage| {
+        let link = |message: LinkMessage| {
             let mut link = Link { name: String::new(), mac: [0; 6], mtu: u32::MAX };
             for attribute in message.attributes {
                 match attribute {
@@ -62,6 +72,47 @@ impl Netlink {
             (message.header.index, link)
         };
         Ok(messages.into_iter().map(link).collect())
+    }
+
+    /// XDP programs, by the name of their interface.
+    pub async fn programs(&self) -> Result<BTreeMap<String, Program>, KernelError> {
+        let messages: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(failed("list the interfaces"))?;
+        let program = |message: LinkMessage| {
+            let (mut link, mut program) = (None, Program { id: 0, generic: false });
+            for attribute in message.attributes {
+                match attribute {
+                    LinkAttribute::IfName(name) => link = Some(name),
+                    LinkAttribute::Xdp(attributes) => attributes.iter().for_each(|attribute| match attribute {
+                        LinkXdp::ProgId(id) => program.id = *id,
+                        LinkXdp::Attached(attached) => program.generic = *attached == XdpAttached::SocketBuffer,
+                        _ => (),
+                    }),
+                    _ => (),
+                }
+            }
+            (program.id != 0).then_some((link?, program))
+        };
+        Ok(messages.into_iter().filter_map(program).collect())
+    }
+
+    /// Addresses, each with the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let messages: Vec<_> =
+            self.handle.address().get().execute().try_collect().await.map_err(failed("list the addresses"))?;
+        let address = |message: AddressMessage| {
+            let (mut local, mut other) = (None, None);
+            for attribute in message.attributes {
+                match attribute {
+                    AddressAttribute::Local(address) => local = Some(address),
+                    AddressAttribute::Address(address) => other = Some(address),
+                    _ => (),
+                }
+            }
+            // On a link with two ends the other one is the peer's.
+            Some((message.header.index, local.or(other)?))
+        };
+        Ok(messages.into_iter().filter_map(address).collect())
     }
 
     /// Ways to these addresses, where there are any. A neighbour that is not known is asked for; its answer is a change.

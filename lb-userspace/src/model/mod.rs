@@ -12,6 +12,7 @@ pub mod leaving;
 pub mod maglev;
 pub mod op;
 pub mod plan;
+pub mod prefix;
 pub mod reach;
 pub mod space;
 pub mod tracking;

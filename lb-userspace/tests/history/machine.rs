@@ -5,16 +5,16 @@ use lb_common::{
     hash,
     host::{Buffer, HostTables},
     path::steer,
-    tables::{CLEAN, DRAINING, Endpoint, FlowKey, FlowTable, IN_USE, Region, Slot, Tables as _, Tracked, DOWN},
+    tables::{CLEAN, DOWN, DRAINING, Endpoint, FlowKey, FlowTable, IN_USE, Region, Slot, Tables as _, Tracked},
     verdict::Verdict,
     wire::transport::TCP,
 };
 use lb_userspace::{
     config::Config,
     model::{
-        actual::Actual,
+        actual::{Actual, ActualService},
         backends::BackendKey,
-        desired::{Conditions, Desired},
+        desired::{Conditions, Desired, Draining},
         flows::{Sweep, has_flows},
         host,
         intent::{Intent, Target},
@@ -22,6 +22,7 @@ use lb_userspace::{
         op::Op,
         plan::plan,
         reach::{Hop, Way},
+        tracking::Table,
     },
 };
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -46,7 +47,12 @@ impl Machine {
         let mut conditions = Conditions::default();
         conditions.interfaces.insert(INTERFACE, [2, 0, 0, 0, 0, 1]);
         for number in 0..BACKENDS {
-            let hop = Hop { interface: INTERFACE, destination: [2, 0, 0, 0, 1, number as u8], source: [2, 0, 0, 0, 0, 1], mtu: 1500 };
+            let hop = Hop {
+                interface: INTERFACE,
+                destination: [2, 0, 0, 0, 1, number as u8],
+                source: [2, 0, 0, 0, 0, 1],
+                mtu: 1500,
+            };
             conditions.ways.insert(address(number), Ok(Way { hop, gateway: None }));
         }
         let mut machine =
@@ -94,14 +100,16 @@ impl Machine {
         self.intent = intent(&self.weights);
         self.conditions.leaving = leaving(&self.actual, &self.intent, &self.conditions, &targets, self.time());
         let intent = &self.intent;
-        self.conditions.drains.retain(|(_, own), _| intent.services()[0].backends.iter().any(|one| one.endpoint == *own));
+        self.conditions
+            .drains
+            .retain(|(_, own), _| intent.services()[0].backends.iter().any(|one| one.endpoint == *own));
         self.note_health();
     }
 
     pub fn drain(&mut self, backend: usize, drain: bool) {
         let key = (service(), own(backend));
         if drain && self.weights[backend].is_some() {
-            self.conditions.drains.insert(key, None);
+            self.conditions.drains.insert(key, Draining { since: self.time(), deadline: None });
         } else {
             self.conditions.drains.remove(&key);
         }
@@ -115,7 +123,8 @@ impl Machine {
     fn note_health(&mut self) {
         let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target);
         let known = self.intent.targets().into_iter().chain(leaving);
-        let up = known.filter(|target| (0..BACKENDS).any(|number| self.up[number] && address(number) == target.address.ip()));
+        let up = known
+            .filter(|target| (0..BACKENDS).any(|number| self.up[number] && address(number) == target.address.ip()));
         self.conditions.up = up.collect();
     }
 
@@ -123,9 +132,7 @@ impl Machine {
     pub fn sweep(&mut self) {
         let ops = self.look().clean();
         ops.iter().for_each(|op| self.apply(op));
-        let mut sweep = self.look();
-        let forget = sweep.forget();
-        let counts = sweep.counts();
+        let (forget, counts) = self.look().end();
         forget.iter().for_each(|op| self.apply(op));
         let actual = &self.actual;
         self.conditions.leaving.retain(|key, _| has_flows(actual, &counts, key));
@@ -153,15 +160,18 @@ impl Machine {
         actual.addresses = self.actual.addresses.clone();
         for (endpoint, id) in &self.tables.service_ids {
             let service = self.tables.services[id];
-            let slots = self.slots_of(Region::from_word(service.region)).into();
-            actual.found_service(*endpoint, *id, service, slots, opened);
+            let region = Region::from_word(service.region);
+            actual.service_ids.take(*id);
+            actual.regions.take(region);
+            let table = (region.slots > 0).then(|| Table::new(region, self.slots_of(region).into(), opened));
+            actual.services.insert(*endpoint, ActualService { id: *id, flags: service.flags, table, reached: None });
         }
         let lives = |flags: u16| flags & DOWN == 0;
         self.conditions.drains = actual
             .backends
             .iter()
             .filter(|(_, backend)| backend.flags & DRAINING != 0 && self.is_in_config(backend.own))
-            .map(|(_, backend)| ((backend.service, backend.own), None))
+            .map(|(_, backend)| ((backend.service, backend.own), Draining::default()))
             .collect();
         let known: Vec<_> = actual.backends.iter().map(|(_, backend)| (backend.own, lives(backend.flags))).collect();
         for (number, up) in self.up.iter().enumerate() {
@@ -197,7 +207,8 @@ impl Machine {
     /// The backend that new flows in a frame's slot go to.
     pub fn owner(&self, frame: &[u8]) -> Option<usize> {
         let id = self.slot(frame).current;
-        self.tables.backends.get(&id).map(|backend| usize::from(backend.own.ip().to_string().as_bytes()[7] - b'0'))
+        let owner = self.tables.backends.get(&id)?;
+        (0..BACKENDS).find(|number| own(*number) == owner.own)
     }
 
     pub fn is_clean(&self, frame: &[u8]) -> bool {

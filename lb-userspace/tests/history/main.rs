@@ -146,7 +146,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn no_change_moves_a_flow_off_a_live_backend(events in prop::collection::vec(event(), 1..60)) {

@@ -2,8 +2,8 @@
 
 use super::{BROADCAST, Mac, ROUTER_MAC, Side, WAN_MAC};
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Header,
-    Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader, TcpOptionElement, icmpv6::NeighborAdvertisementHeader,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel,
+    Ipv6Header, PacketBuilder, TcpHeader, TcpOptionElement, icmpv6::NeighborAdvertisementHeader,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -121,26 +121,6 @@ pub fn ip_header(from: IpAddr, to: IpAddr, hops: u8, mark: u16, class: u8) -> Ip
         }
         _ => panic!("no packet is of both families: from {from} to {to}"),
     }
-}
-
-/// TCP to the service in an IP header that is edited: fragments, options, extensions.
-pub fn odd(side: &Side, edit: impl FnOnce(&mut IpHeaders)) -> Vec<u8> {
-    let mut header = ip_header(side.client, side.service, 57, 0xbeef, 0);
-    edit(&mut header);
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(ROUTER_MAC, WAN_MAC).ip(header);
-    builder.tcp(40_000, 443, 0x1234_5678, 0xfaf0).write(&mut frame, &[0x55; 32]).unwrap();
-    frame
-}
-
-/// An IPv4 fragment of a packet to the service.
-pub fn fragment(side: &Side, offset: u16, more: bool) -> Vec<u8> {
-    odd(side, |header| {
-        let IpHeaders::Ipv4(header, _) = header else { panic!("IPv6 fragments by an extension") };
-        header.dont_fragment = false;
-        header.more_fragments = more;
-        header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
-    })
 }
 
 /// A packet to the service of a protocol that is neither TCP nor UDP.

@@ -1,7 +1,9 @@
 //! Frames from a foreign hand, tables to steer them by, and what came of it.
 
+pub mod datagram;
 pub mod frames;
 pub mod messages;
+pub mod reader;
 pub mod sound;
 pub mod tables;
 
@@ -39,6 +41,10 @@ pub struct Side {
     pub backend: IpAddr,
     pub dns: IpAddr,
     pub host: IpAddr,
+    /// Between the clients and the balancer, or behind it: who has something to say about a packet.
+    pub router: IpAddr,
+    /// What tunnels come from.
+    pub tunnel: IpAddr,
 }
 
 pub const V4: Side = Side {
@@ -47,6 +53,8 @@ pub const V4: Side = Side {
     backend: IpAddr::V4(Ipv4Addr::new(10, 0, 3, 21)),
     dns: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)),
     host: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    router: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 99)),
+    tunnel: IpAddr::V4(Ipv4Addr::new(10, 99, 0, 7)),
 };
 pub const V6: Side = Side {
     client: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7)),
@@ -54,6 +62,8 @@ pub const V6: Side = Side {
     backend: IpAddr::V6(Ipv6Addr::new(0xfd00, 0xdb8, 3, 0, 0x211, 0x22ff, 0xfe33, 0x4455)),
     dns: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53)),
     host: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    router: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x99)),
+    tunnel: IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0x1234, 0x5678, 0x9abc, 7)),
 };
 pub const SIDES: [Side; 2] = [V4, V6];
 

@@ -7,10 +7,10 @@ use super::{
 use lb_common::{
     hash::Keys,
     host::HostTables,
-    path::answer::name_hash,
+    path::{answer::name_hash, tunnel::Sources},
     tables::{
-        Answer, AnswerKey, Backend, Endpoint, Interface, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT, Region, Route, Service,
-        Settings, Slot, address_words,
+        ANY_PORT, Answer, AnswerKey, Backend, DNS, Endpoint, Interface, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT, RETURNS,
+        Region, Route, Service, Settings, Slot, address_words,
     },
     wire::ethernet,
 };
@@ -20,6 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 pub const SLOTS: u32 = 251;
 /// Seconds on the clock.
 pub const NOW: u64 = 1_000_000;
+/// The longest packet of every link.
+pub const MTU: u16 = 1_500;
 /// TTL of every answer, if its time lasts.
 pub const TTL: u32 = 300;
 
@@ -35,7 +37,7 @@ pub const PROTOCOLS: [u8; 2] = [6, 17];
 /// Tables of a balancer with two interfaces and nothing else.
 pub fn empty() -> HostTables {
     let mut tables = HostTables::default();
-    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, returns: 0 });
+    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, features: 0 });
     for interface in [WAN, LAN] {
         tables.interfaces.insert(interface, Interface { mac: mac_of(interface), zero: [0; 2] });
     }
@@ -49,14 +51,15 @@ pub fn endpoint(at: SocketAddr, protocol: u8) -> Endpoint {
 
 /// What a test says of its tables.
 pub trait Build: Sized {
-    /// A service with a table of [`SLOTS`] slots, dealt to these backends in turn; without backends, no table.
+    /// A service with a table of [`SLOTS`] slots, dealt to these backends in turn; without backends, no table. On port 0: on all
+    /// ports.
     fn with_service(self, at: SocketAddr, protocol: u8, backends: &[Backend]) -> Self;
     /// Both protocols of a DNS address.
     fn with_dns(self, at: SocketAddr) -> Self;
     /// An answer of these addresses, all of one family, that is never spent.
     fn with_answer(self, name: &Name, records: &[IpAddr]) -> Self;
-    /// An address answered for on the link.
-    fn with_claim(self, address: IpAddr) -> Self;
+    /// An address that something is answered for: [`ON_LINK`](lb_common::tables::ON_LINK), [`ECHO`](lb_common::tables::ECHO).
+    fn with_address(self, address: IpAddr, answers: u64) -> Self;
     /// Where replies to this address go.
     fn with_route(self, to: IpAddr, route: Route) -> Self;
     /// The only answer, to be changed.
@@ -71,10 +74,13 @@ impl Build for HostTables {
         let slots = if ids.is_empty() { 0 } else { SLOTS };
         for index in 0..slots {
             let backend = ids[index as usize % ids.len()];
-            self.slots.insert(first + index, Slot { backend, zero: 0 });
+            self.slots.insert(first + index, Slot::clean(backend));
+        }
+        if at.port() == 0 {
+            self.settings.as_mut().unwrap().features |= ANY_PORT;
         }
         self.service_ids.insert(endpoint(at, protocol), id);
-        self.services.insert(id, Service { region: Region { first, slots }.word(), dns: 0 });
+        self.services.insert(id, Service { region: Region { first, slots }.word(), flags: 0, id });
         self
     }
 
@@ -83,7 +89,7 @@ impl Build for HostTables {
         for protocol in PROTOCOLS {
             self.service_ids.insert(endpoint(at, protocol), id);
         }
-        self.services.insert(id, Service { region: 0, dns: 1 });
+        self.services.insert(id, Service { region: 0, flags: DNS, id });
         self
     }
 
@@ -96,8 +102,8 @@ impl Build for HostTables {
         self
     }
 
-    fn with_claim(mut self, address: IpAddr) -> Self {
-        self.claims.insert(address_words(address), ());
+    fn with_address(mut self, address: IpAddr, answers: u64) -> Self {
+        self.addresses.insert(address_words(address), answers);
         self
     }
 
@@ -123,7 +129,7 @@ impl Add for HostTables {
         self.backends.insert(id, backend);
         if backend.flags & NAT != 0 {
             self.returns.insert(backend.own, id);
-            self.settings.as_mut().unwrap().returns = 1;
+            self.settings.as_mut().unwrap().features |= RETURNS;
         }
         id
     }
@@ -143,8 +149,21 @@ pub fn nat(side: &Side, protocol: u8, interface: u32) -> Backend {
     via(Backend::new(endpoint(side.backend(), protocol), endpoint(side.service(), protocol), NAT), interface)
 }
 
+/// A backend at the address of `to`, of either family, that is sent the packets of a service at that of `from` by a tunnel, which
+/// has one source.
+pub fn tunnel(from: &Side, to: &Side, protocol: u8, interface: u32) -> Backend {
+    let prefix = if to.tunnel.is_ipv4() { 32 } else { 128 };
+    tunnel_from(Sources::new(to.tunnel, prefix), from, to, protocol, interface)
+}
+
+/// The same from many sources.
+pub fn tunnel_from(sources: Sources, from: &Side, to: &Side, protocol: u8, interface: u32) -> Backend {
+    let own = Endpoint::new(to.backend, protocol, from.service().port());
+    via(Backend::new(own, endpoint(from.service(), protocol), 0), interface).through(sources)
+}
+
 fn via(backend: Backend, interface: u32) -> Backend {
-    backend.via(interface, BACKEND_MAC, mac_of(interface))
+    backend.via(interface, BACKEND_MAC, mac_of(interface), MTU)
 }
 
 pub fn mac_of(interface: u32) -> super::Mac {
