@@ -39,9 +39,9 @@ mod ping;
 mod process;
 mod signals;
 mod skip;
+pub mod vectors;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
 mod veth_peer;
-pub mod vectors;
 mod wait;
 mod wiring;
 

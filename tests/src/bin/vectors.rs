@@ -10,7 +10,9 @@ fn main() -> ExitCode {
         [file] if !file.starts_with('-') => (file, false),
         [file, "--kernel"] | ["--kernel", file] => (file, true),
         _ => {
-            eprintln!("usage: vectors FILE [--kernel]\n\n  --kernel  run each frame in the kernel as well (needs root)");
+            eprintln!(
+                "usage: vectors FILE [--kernel]\n\n  --kernel  run each frame in the kernel as well (needs root)"
+            );
             return ExitCode::from(2);
         }
     };

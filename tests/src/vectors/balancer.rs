@@ -32,12 +32,7 @@ use lb_userspace::{
         reach::{Hop, Way},
     },
 };
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, time::Duration};
 
 /// The interface that frames come in and leave by: loopback, as in a test run of the kernel's.
 const INTERFACE: u32 = 1;

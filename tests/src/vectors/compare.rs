@@ -125,7 +125,8 @@ impl Case<'_> {
     fn wrapped_for(&self) -> Result<IpAddr, String> {
         let sent = &self.outcome.frame;
         let behind = |start: usize| sent.get(start..).is_some_and(|inner| Some(inner) == self.vector.frame.get(14..));
-        let (real, header): (IpAddr, usize) = match LaxSlicedPacket::from_ethernet(sent).ok().and_then(|sent| sent.net) {
+        let (real, header): (IpAddr, usize) = match LaxSlicedPacket::from_ethernet(sent).ok().and_then(|sent| sent.net)
+        {
             Some(LaxNetSlice::Ipv4(ip)) => (ip.header().destination_addr().into(), 20),
             Some(LaxNetSlice::Ipv6(ip)) => (ip.header().destination_addr().into(), 40),
             _ => return Err(format!("no outer header: {sent:02x?}")),

@@ -4,13 +4,7 @@ use super::flow::Flow;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    path::Path,
-    str::FromStr,
-};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, str::FromStr};
 
 /// What the file says that it is.
 const FORMAT: &str = "l4-golden-vectors/1";

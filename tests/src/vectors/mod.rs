@@ -6,16 +6,18 @@
 
 mod balancer;
 mod compare;
+mod decapsulator;
 mod file;
 mod flow;
 mod scope;
 
 use anyhow::{Context as _, Result};
 use balancer::Balancer;
-use compare::{Case, Homes, Judgement};
-use file::{File, Vector};
+use compare::{Case, Homes, Judgement, Outcome};
+use decapsulator::Decapsulator;
+use file::{Configuration, File, Vector};
 use flow::Flow;
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path};
 
 /// More may not differ, on purpose or not.
 const MOST_DIFFERING: usize = 25;
@@ -50,9 +52,41 @@ pub fn run(path: &Path, in_kernel: bool) -> Result<Report> {
     Ok(report)
 }
 
+/// What a suite is run on.
+enum Machine {
+    Balancer(Box<Balancer>),
+    Decapsulator(Decapsulator),
+}
+
+impl Machine {
+    /// A suite without VIPs is about the way back out of a tunnel.
+    fn new(file: &File, configuration: &Configuration, vectors: &[Vector], in_kernel: bool) -> Result<Self> {
+        Ok(if configuration.vips.is_empty() {
+            Self::Decapsulator(Decapsulator::new(vectors, in_kernel)?)
+        } else {
+            Self::Balancer(Box::new(Balancer::new(&file.common, configuration, in_kernel)?))
+        })
+    }
+
+    fn run(&mut self, frame: &[u8]) -> Result<Outcome> {
+        match self {
+            Self::Balancer(balancer) => balancer.run(frame),
+            Self::Decapsulator(decapsulator) => decapsulator.run(frame),
+        }
+    }
+
+    /// The reals that a frame may go to.
+    fn reals(&self, frame: &[u8]) -> Vec<IpAddr> {
+        match self {
+            Self::Balancer(balancer) => balancer.reals(Flow::of(frame)),
+            Self::Decapsulator(_) => Vec::new(),
+        }
+    }
+}
+
 /// Runs vectors that follow each other in one suite, on the same tables.
 fn run_suite(file: &File, vectors: &[Vector], in_kernel: bool, report: &mut Report) -> Result<()> {
-    let mut balancer = None;
+    let mut machine = None;
     let mut homes = Homes::default();
     for vector in vectors {
         let configuration = file.configuration(&vector.suite)?;
@@ -60,13 +94,13 @@ fn run_suite(file: &File, vectors: &[Vector], in_kernel: bool, report: &mut Repo
             *report.foreign.entry(reason).or_default() += 1;
             continue;
         }
-        let balancer = match &mut balancer {
-            Some(balancer) => balancer,
-            none => none.insert(Balancer::new(&file.common, &configuration, in_kernel)?),
+        let machine = match &mut machine {
+            Some(machine) => machine,
+            none => none.insert(Machine::new(file, &configuration, vectors, in_kernel)?),
         };
         let (id, tries) = (vector.id.clone(), vector.description.clone());
-        let outcome = balancer.run(&vector.frame).with_context(|| id.clone())?;
-        let reals = balancer.reals(Flow::of(&vector.frame));
+        let outcome = machine.run(&vector.frame).with_context(|| id.clone())?;
+        let reals = machine.reals(&vector.frame);
         match compare::judge(&Case { vector, outcome, reals }, &mut homes) {
             Judgement::Equal => report.equal += 1,
             Judgement::Differs(reason) => report.differing.push((id, tries, reason)),

@@ -32,9 +32,6 @@ pub fn foreign(vector: &Vector, configuration: &Configuration) -> Option<&'stati
     if !vector.is_verified() {
         return Some("not reproduced where they come from");
     }
-    if configuration.vips.is_empty() {
-        return Some("decapsulation");
-    }
     if configuration.vips.iter().any(|vip| vip.address.contains('/')) {
         return Some("VIPs that are networks");
     }
