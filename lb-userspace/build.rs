@@ -1,4 +1,4 @@
-//! Builds the BPF object from `lb-ebpf`, for the agent to embed as `OUT_DIR/lb-ebpf.bpf.o`.
+//! Builds the BPF objects from `lb-ebpf`, for the agent and the command to embed as `OUT_DIR/<program>.bpf.o`.
 //!
 //! The same sources and tools give the same bytes, wherever the checkout is; `tests/tests/reproducible.rs` holds that.
 
@@ -15,6 +15,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use aya_build::{Package, Toolchain};
+
+/// The programs of `lb-ebpf`: the balancer's and the decapsulator.
+const PROGRAMS: [&str; 2] = ["lb-ebpf", "lb-decap"];
 
 fn main() -> ExitCode {
     match build() {
@@ -45,7 +48,7 @@ fn build() -> anyhow::Result<()> {
     };
     let prefix = toolchain.to_str().context("the path of the Rust toolchain for BPF is not UTF-8")?;
     aya_build::build_ebpf([package], Toolchain::Custom(prefix))?;
-    strip(&objcopy, &out.join("lb-ebpf"), &out.join("lb-ebpf.bpf.o"))
+    PROGRAMS.iter().try_for_each(|name| strip(&objcopy, &out.join(name), &out.join(format!("{name}.bpf.o"))))
 }
 
 fn no_toolchain() -> String {

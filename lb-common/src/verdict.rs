@@ -34,7 +34,7 @@ macro_rules! why {
             /// All of them, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Its name in metrics and in `lb status`.
+            /// Its name in metrics and in a status.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $label),* }
             }
@@ -46,6 +46,8 @@ macro_rules! why {
         }
     };
 }
+
+pub(crate) use why;
 
 why! {
     /// Sent to a backend with only its MAC address changed.

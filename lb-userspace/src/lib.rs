@@ -15,4 +15,5 @@ pub mod kernel;
 pub mod link_groups;
 pub mod model;
 pub mod probe;
+pub mod settle;
 pub mod status;

@@ -15,6 +15,8 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// The services of the config.
     pub services: Vec<ServiceStatus>,
+    /// Flows that are tracked, as of the last sweep.
+    pub tracked_flows: u64,
     /// DNS.
     pub dns: DnsStatus,
     /// Packets by the way they left, over all interfaces since the maps were made.
@@ -35,7 +37,7 @@ pub struct InterfaceStatus {
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
-    /// Its address and port.
+    /// Its address and port; port 0: any.
     pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: String,
@@ -43,18 +45,20 @@ pub struct ServiceStatus {
     pub mode: String,
     /// Size of its slot table.
     pub slots: u32,
+    /// How many of them have changed, so that flows of theirs are tracked.
+    pub changed_slots: usize,
     /// Packets sent to its backends.
     pub packets: u64,
     /// Bytes of their frames.
     pub bytes: u64,
-    /// Its backends.
+    /// Its backends; those that are no longer in the config but still have flows come last.
     pub backends: Vec<BackendStatus>,
 }
 
 /// A backend of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackendStatus {
-    /// Its address and port.
+    /// Its address and port; port 0: any.
     pub address: SocketAddr,
     /// Its configured weight.
     pub weight: u32,
@@ -66,8 +70,20 @@ pub struct BackendStatus {
     pub last_failure: Option<String>,
     /// Whether the operator drains it.
     pub draining: bool,
+    /// For how many seconds the operator, or an agent before this one, has drained it.
+    pub draining_seconds: Option<u64>,
+    /// In how many seconds the flows that are left are given up, if they are.
+    pub drain_left_seconds: Option<u64>,
+    /// Whether it is drained and has no flows left.
+    pub drained: bool,
+    /// Whether it is no longer in the config and only there for its flows.
+    pub leaving: bool,
+    /// Flows that are tracked to it, as of the last sweep. Flows of slots that have not changed are not tracked.
+    pub flows: u64,
     /// Why it has no next hop, if it has none.
     pub no_next_hop: Option<String>,
+    /// What its way is too narrow for, if it is.
+    pub narrow: Option<String>,
     /// Whether it is in the slot table.
     pub serving: bool,
     /// Packets sent to it.

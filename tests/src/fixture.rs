@@ -9,7 +9,10 @@ use aya::{
 use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
-    tables::{self, Endpoint, MAX_BACKENDS, Region, Route, Service, address_words},
+    tables::{
+        self, CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, FlowKey, FlowTable, Region, Route, Service, Slot,
+        address_words,
+    },
     verdict::{Verdict, Why},
     wire::ethernet,
 };
@@ -21,7 +24,7 @@ use lb_userspace::{
     },
     model::{
         actual::Actual,
-        desired::{Conditions, Desired},
+        desired::{Conditions, Desired, Draining},
         dns::{render, respond::Asked},
         host,
         intent::Intent,
@@ -38,6 +41,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 const CONFIG: &str = include_str!("../fixture.toml");
@@ -80,12 +84,16 @@ pub struct Outcome {
     pub traffic: BTreeMap<u32, (u64, u64)>,
 }
 
+/// Tracked flows: where each is, and whether it is ending.
+pub type Flows = BTreeMap<(FlowTable, FlowKey), (u32, bool)>;
+
 /// The tables in the kernel and on the host.
 pub struct Fixture {
     ebpf: Ebpf,
     maps: Maps,
     host: HostTables,
     backends: Vec<u32>,
+    ops: Vec<Op>,
 }
 
 impl Fixture {
@@ -94,9 +102,10 @@ impl Fixture {
     pub fn load(balancer: &Host) -> Result<Self> {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
-        let (ebpf, mut maps) = load(None)?;
+        let (ebpf, mut maps) = load(None, intent()?.limits())?;
         let mut tables = HostTables::default();
         tables.seconds = 1_000_000;
+        tables.mtu = Some(1500);
         let ops = ops(eth0, eth1)?;
         let mut backends = Vec::new();
         for op in &ops {
@@ -107,7 +116,7 @@ impl Fixture {
             }
         }
         add_routes(&mut tables, eth0, eth1)?;
-        Ok(Self { ebpf, maps, host: tables, backends })
+        Ok(Self { ebpf, maps, host: tables, backends, ops })
     }
 
     /// Runs a frame through the program in the kernel.
@@ -158,6 +167,22 @@ impl Fixture {
         }
     }
 
+    /// Forgets in the kernel what frames have left there, but for the first fragments of datagrams: flows, and whose turn it is.
+    pub fn forget(&mut self) -> Result<()> {
+        let [kernel, _] = self.flows()?;
+        let flows = kernel.into_keys().collect();
+        self.maps.apply(&Op::ForgetFlows { flows })?;
+        self.ops.iter().try_for_each(|op| Ok(self.maps.apply(op)?))
+    }
+
+    /// The flows that are tracked in the kernel and on the host, each with its backend.
+    pub fn flows(&self) -> Result<[Flows; 2]> {
+        let mut kernel = Flows::new();
+        self.maps.for_each_flow(|table, key, flow| _ = kernel.insert((table, *key), (flow.backend, flow.closing)))?;
+        let host = self.host.flows().into_iter();
+        Ok([kernel, host.map(|(table, key, flow)| ((table, key), (flow.backend, flow.closing))).collect()])
+    }
+
     fn host_traffic(&self) -> BTreeMap<u32, (u64, u64)> {
         self.host.traffic().into_iter().map(|(id, traffic)| (id, (traffic.packets, traffic.bytes))).collect()
     }
@@ -199,9 +224,13 @@ pub fn neighbors(balancer: &Host) -> Result<()> {
     balancer.ip(&KNOWN_CLIENTS.map(add))
 }
 
+fn intent() -> Result<Intent> {
+    Ok(Intent::new(&Config::parse(CONFIG)?)?)
+}
+
 /// The steps that make the fixture's tables from nothing.
 fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
-    let intent = Intent::new(&Config::parse(CONFIG)?)?;
+    let intent = intent()?;
     let mut conditions = Conditions::default();
     conditions.interfaces.insert(LOOPBACK, LOOPBACK_MAC);
     conditions.interfaces.insert(eth0.index, eth0.mac);
@@ -210,12 +239,8 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
         for backend in &service.backends {
             let address = backend.endpoint.ip();
             let (interface, source) = if is_near(address) { (LOOPBACK, LOOPBACK_MAC) } else { (eth1.index, eth1.mac) };
-            let number = backend
-                .endpoint
-                .address
-                .iter()
-                .fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
-            let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source };
+            let number = number(address);
+            let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source, mtu: 1500 };
             conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
             if service.name != "down4" {
                 conditions.up.insert(backend.target);
@@ -227,10 +252,23 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
             conditions.asked.insert(Asked { wire: name.wire.clone(), kind });
         }
     }
-    let desired = Desired::new(&intent, &conditions);
-    let mut actual = Actual::default();
-    let mut ops = plan(&desired, &actual)?;
-    ops.iter().for_each(|op| actual.record(op));
+    let mut actual = Actual::new(intent.limits());
+    let mut ops = Vec::new();
+    // One service's windows are over when those of others are opened.
+    for (now, drained) in [(0, ""), (1, "closed"), (1_000, "open")] {
+        let services =
+            intent.services().iter().filter(|service| !drained.is_empty() && service.name.starts_with(drained));
+        for service in services {
+            let drained = service.backends.iter().filter(|backend| backend.endpoint.ip().to_string().ends_with('9'));
+            conditions
+                .drains
+                .extend(drained.map(|backend| ((service.endpoint, backend.endpoint), Draining::default())));
+        }
+        let now = Duration::from_secs(now);
+        let steps = plan(&Desired::new(&intent, &conditions, now), &actual, now)?;
+        steps.iter().for_each(|op| actual.record(op));
+        ops.extend(steps);
+    }
 
     // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
     let spent =
@@ -240,15 +278,25 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     let answer = Arc::new(tables::Answer { spent_at: 1, ..**answer });
     ops.push(Op::PutAnswer { key, place: *place, answer });
     let region = actual.regions.first_free(251).context("the slot space is full")?;
-    ops.push(Op::WriteTable { region, slots: vec![MAX_BACKENDS - 1; 251].into() });
-    ops.push(broken_service(region)?);
+    let slots: Arc<[Slot]> = vec![Slot { current: DEFAULT_BACKENDS - 1, previous: CLEAN }; 251].into();
+    ops.push(Op::WriteTable { region, slots: Arc::clone(&slots) });
+    ops.push(broken_service(region, slots)?);
     Ok(ops)
 }
 
-fn broken_service(region: Region) -> Result<Op> {
+fn broken_service(region: Region, slots: Arc<[Slot]>) -> Result<Op> {
     let endpoint = Endpoint::new(BROKEN_SERVICE.parse()?, 6, 80);
-    let service = Service { region: region.word(), dns: 0 };
-    Ok(Op::PutService { id: tables::MAX_SERVICES - 1, endpoint, service, members: [].into() })
+    let id = DEFAULT_SERVICES - 1;
+    let service = Service { region: region.word(), flags: 0, id };
+    Ok(Op::PutService { id, endpoint, service, slots, reached: None })
+}
+
+/// The last byte of an address.
+fn number(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets().last().copied().unwrap_or_default(),
+        IpAddr::V6(address) => address.octets().last().copied().unwrap_or_default(),
+    }
 }
 
 fn is_near(address: IpAddr) -> bool {

@@ -1,7 +1,15 @@
 //! How far the verifier had to go for each program, and the record of it, by the kernel's version.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_userspace::kernel::load::load;
+use aya::programs::ProgramInfo;
+use lb_common::decap::tables::Settings;
+use lb_userspace::{
+    kernel::{
+        decap::{self, Decapsulator},
+        load::load,
+    },
+    model::intent::Limits,
+};
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -21,15 +29,16 @@ static RECORDING: Mutex<()> = Mutex::new(());
 
 /// Loads every program of every object, as the agent does.
 pub fn followed() -> Result<Followed> {
-    let (balancer, _maps) = load(None)?;
-    let objects = [balancer];
-    let programs = objects.iter().flat_map(|object| object.programs());
-    programs
-        .map(|(name, program)| {
-            let count = program.info()?.verified_instruction_count();
-            Ok((name.to_owned(), count.context("this kernel does not count verified instructions")?))
-        })
-        .collect()
+    let (balancer, _maps) = load(None, Limits::default())?;
+    let settings = Settings::new(&[]).context("the settings take no number of sources")?;
+    let mut decapsulator = Decapsulator::load(&settings, [])?;
+    let programs = balancer.programs().map(|(name, program)| Ok((name.to_owned(), count(&program.info()?)?)));
+    let decapsulator = decapsulator.program()?.info()?;
+    programs.chain([Ok((decap::PROGRAM.to_owned(), count(&decapsulator)?))]).collect()
+}
+
+fn count(program: &ProgramInfo) -> Result<u32> {
+    program.verified_instruction_count().context("this kernel does not count verified instructions")
 }
 
 /// The version of a kernel, as the record has it, of its release: `6.1` of `6.1.0-56-cloud-amd64`.

@@ -1,6 +1,7 @@
 //! Frames made of others by small changes: more or less like them, and the same every time.
 
 use crate::frames::Named;
+use crate::numbers::Numbers;
 
 /// An endless row of them.
 pub struct Mutations {
@@ -9,14 +10,16 @@ pub struct Mutations {
     round: usize,
 }
 
-/// Deterministic numbers (SplitMix64): a failure is the same failure the next time.
-struct Numbers(u64);
-
 impl Mutations {
     /// Of each base in turn.
     #[must_use]
     pub fn of(bases: Vec<Named>) -> Self {
-        Self { bases, numbers: Numbers(1), round: 0 }
+        // What comes before a frame is tried as well, and so now and then comes before it.
+        let each = |Named { name, before, frame }| {
+            before.into_iter().chain([frame]).map(move |frame| Named { name, before: Vec::new(), frame })
+        };
+        let bases: Vec<Named> = bases.into_iter().flat_map(each).collect();
+        Self { bases, numbers: Numbers::new(1), round: 0 }
     }
 }
 
@@ -27,7 +30,7 @@ impl Iterator for Mutations {
     fn next(&mut self) -> Option<Named> {
         let base = self.bases.get(self.round % self.bases.len().max(1))?;
         self.round += 1;
-        Some(Named { name: base.name, frame: mutated(&base.frame, &mut self.numbers) })
+        Some(Named { name: base.name, before: Vec::new(), frame: mutated(&base.frame, &mut self.numbers) })
     }
 }
 
@@ -38,7 +41,7 @@ fn mutated(frame: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         0 | 1 => (),
         2..=4 => {
             let offset = [34, 35, 54, 55].get(numbers.below(4)).copied().unwrap_or_default();
-            change(&mut frame, offset, |_| numbers.next() as u8);
+            change(&mut frame, offset, |_| numbers.number() as u8);
         }
         5 | 6 => {
             for _ in 0..=numbers.below(3) {
@@ -48,30 +51,17 @@ fn mutated(frame: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         }
         7 => {
             let offset = numbers.below(frame.len().min(80));
-            change(&mut frame, offset, |_| numbers.next() as u8);
+            change(&mut frame, offset, |_| numbers.number() as u8);
         }
         // The kernel takes no frame shorter than an Ethernet header.
         8 => frame.truncate(14 + numbers.below(frame.len() - 13)),
-        _ => frame.extend((0..=numbers.below(40)).map(|_| numbers.next() as u8)),
+        _ => frame.extend((0..=numbers.below(40)).map(|_| numbers.number() as u8)),
     }
     frame
 }
 
-fn change(frame: &mut [u8], offset: usize, new: impl FnOnce(u8) -> u8) {
+pub(crate) fn change(frame: &mut [u8], offset: usize, new: impl FnOnce(u8) -> u8) {
     if let Some(byte) = frame.get_mut(offset) {
         *byte = new(*byte);
-    }
-}
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
     }
 }

@@ -69,7 +69,7 @@ impl Oracle {
             let ip = backend.endpoint.ip();
             let host = lab.backends().iter().find(|host| has(host, ip)).unwrap();
             let destination = host.interfaces()[0].mac;
-            let hop = Hop { interface: near.index, destination, source: near.mac };
+            let hop = Hop { interface: near.index, destination, source: near.mac, mtu: 1500 };
             conditions.ways.insert(ip, Ok(Way { hop, gateway: None }));
             conditions.up.insert(backend.target);
         }
@@ -77,7 +77,10 @@ impl Oracle {
 
         let mut tables = HostTables::default();
         let mut backends = BTreeMap::new();
-        for op in plan(&Desired::new(&intent, &conditions), &Actual::default()).unwrap() {
+        for op in
+            plan(&Desired::new(&intent, &conditions, Duration::ZERO), &Actual::new(intent.limits()), Duration::ZERO)
+                .unwrap()
+        {
             host::apply(&mut tables, &op);
             if let Op::PutBackend { id, backend } = op {
                 backends.insert(id, SocketAddr::new(backend.own.ip(), backend.own.port()));

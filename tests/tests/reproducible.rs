@@ -1,7 +1,7 @@
-//! The same sources and tools give the same BPF object, byte for byte, wherever the checkout lies.
+//! The same sources and tools give the same BPF objects, byte for byte, wherever the checkout lies.
 //!
-//! The agent's build script, the very program that cargo ran to make the embedded object, runs again in two copies of
-//! the workspace, each clean and at a depth of its own. Everything but the object is spared being compiled again.
+//! The agent's build script, the very program that cargo ran to make the embedded objects, runs again in two copies of
+//! the workspace, each clean and at a depth of its own. Everything but the objects is spared being compiled again.
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::{
@@ -11,10 +11,14 @@ use std::{
     thread,
 };
 
+use lb_userspace::kernel::{DECAP_OBJECT, OBJECT};
 use serde_json::Value;
 
+/// What the build script leaves behind, and what is embedded of it.
+static OBJECTS: [(&str, &[u8]); 2] = [("lb-ebpf.bpf.o", OBJECT), ("lb-decap.bpf.o", DECAP_OBJECT)];
+
 #[test]
-fn the_object_is_the_same_wherever_it_is_built() {
+fn the_objects_are_the_same_wherever_they_are_built() {
     let ours = BuildScript::find();
     let folder = tempfile::tempdir().unwrap();
     let shallow = folder.path().join("a");
@@ -26,9 +30,11 @@ fn the_object_is_the_same_wherever_it_is_built() {
         (one.join().unwrap(), other.join().unwrap())
     });
 
-    assert!(!one.is_empty());
-    assert!(one == other, "two copies of the sources give two objects");
-    assert!(one == lb_userspace::kernel::OBJECT, "a copy of the sources gives another object than the embedded one");
+    for (((name, embedded), one), other) in OBJECTS.iter().zip(one).zip(other) {
+        assert!(!one.is_empty(), "{name} is empty");
+        assert!(one == other, "two copies of the sources give two {name}");
+        assert!(one == *embedded, "a copy of the sources gives another {name} than the embedded one");
+    }
 }
 
 /// The build script of `lb-userspace`.
@@ -56,8 +62,8 @@ impl BuildScript {
         Self { program }
     }
 
-    /// Copies the sources to `folder` and returns the object that is built of them there.
-    fn build_copy(&self, folder: &Path) -> Vec<u8> {
+    /// Copies the sources to `folder` and returns the objects that are built of them there.
+    fn build_copy(&self, folder: &Path) -> [Vec<u8>; 2] {
         copy_sources(folder);
         let package = folder.join("lb-userspace");
         // Laid out as by cargo, so that whatever the script shares between runs is not shared beyond the copy.
@@ -71,7 +77,7 @@ impl BuildScript {
                 .env("CARGO_CFG_TARGET_ARCH", env::consts::ARCH)
                 .env("CARGO_CFG_TARGET_ENDIAN", if cfg!(target_endian = "big") { "big" } else { "little" }),
         );
-        fs::read(out.join("lb-ebpf.bpf.o")).unwrap()
+        OBJECTS.map(|(name, _)| fs::read(out.join(name)).unwrap())
     }
 }
 

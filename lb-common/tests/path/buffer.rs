@@ -68,6 +68,29 @@ fn a_frame_shrinks_from_behind() {
 }
 
 #[test]
+fn a_frame_shrinks_from_the_front() {
+    // As in the kernel, down to an Ethernet header.
+    for by in 0..=6 {
+        let mut frame = buffer(0, 3);
+        frame.shrink_front(by).unwrap();
+        assert_eq!(frame.bytes(), &BYTES[by..]);
+        assert_eq!((frame.shrink_front(7 - by), frame.bytes()), (None, &BYTES[by..]));
+    }
+}
+
+#[test]
+fn a_frame_grows_at_its_front_as_far_as_there_is_room() {
+    for head in 0..=20 {
+        let mut frame = buffer(head, 3);
+        assert_eq!((frame.grow_front(head + 1), frame.bytes()), (None, &BYTES[..]));
+        frame.grow_front(head).unwrap();
+        assert_eq!((frame.len(), &frame.bytes()[head..]), (20 + head, &BYTES[..]));
+        frame.shrink_front(head).unwrap();
+        assert_eq!(frame.bytes(), BYTES);
+    }
+}
+
+#[test]
 fn a_header_is_seen_only_whole() {
     let frame = buffer(5, 50);
     assert_eq!(frame.head::<Ethernet>(), frame.view(0));

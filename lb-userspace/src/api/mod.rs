@@ -13,7 +13,7 @@ use axum::{
 };
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
-use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path};
+use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
@@ -35,6 +35,8 @@ pub enum Command {
         backend: SocketAddr,
         /// Out, or back.
         drain: bool,
+        /// After this its flows are given up; default what the config says.
+        limit: Option<Duration>,
         /// Done.
         reply: Reply<()>,
     },
@@ -88,10 +90,13 @@ impl IntoResponse for Refusal {
 pub struct DrainRequest {
     /// The service's name.
     pub service: String,
-    /// The backend's address and port.
+    /// The backend's address and port; port 0 for one of a service on any port.
     pub backend: SocketAddr,
     /// Out, or back.
     pub drain: bool,
+    /// Seconds after which its flows are given up; default what the config says.
+    #[serde(default)]
+    pub seconds: Option<u32>,
 }
 
 /// How many interfaces a command was carried out on.
@@ -151,8 +156,9 @@ async fn status(commands: Commands) -> Result<Json<Status>, Refusal> {
 }
 
 async fn drain(commands: Commands, Json(request): Json<DrainRequest>) -> Result<Json<()>, Refusal> {
-    let DrainRequest { service, backend, drain } = request;
-    ask(commands, |reply| Command::Drain { service, backend, drain, reply }).await.map(Json)
+    let DrainRequest { service, backend, drain, seconds } = request;
+    let limit = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    ask(commands, |reply| Command::Drain { service, backend, drain, limit, reply }).await.map(Json)
 }
 
 async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {

@@ -1,6 +1,7 @@
 //! The command's tree: one file for each verb that does more than ask.
 
 mod check;
+mod decap;
 mod detach;
 mod run;
 mod status;
@@ -13,7 +14,11 @@ use crate::{
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{AddrParseError, IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// Load balancer and health-checked DNS server in the packet path.
 ///
@@ -62,12 +67,22 @@ enum Verb {
         #[arg(long, default_value = crate::config::DEFAULT_PINS)]
         pins: PathBuf,
     },
+    /// On a backend: take packets out of the tunnels that a balancer sends them through. No agent is needed, nor a tunnel device;
+    /// the service's address is on the loopback.
+    #[command(subcommand)]
+    Decap(decap::Verb),
 }
 
 #[derive(Debug, Subcommand)]
 enum BackendVerb {
-    /// Send a backend no new flows.
-    Drain(BackendArgs),
+    /// Send a backend no new flows. Those that it has stay until they end.
+    Drain {
+        #[command(flatten)]
+        backend: BackendArgs,
+        /// Give up the flows that are left after so many seconds; default `drain_seconds` of the config, or never.
+        #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+        seconds: Option<u32>,
+    },
     /// Send a backend new flows again.
     Undrain(BackendArgs),
 }
@@ -76,7 +91,8 @@ enum BackendVerb {
 struct BackendArgs {
     /// The service's name.
     service: String,
-    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`.
+    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`; without for a service on any port.
+    #[arg(value_parser = backend_address)]
     backend: SocketAddr,
     #[command(flatten)]
     agent: Agent,
@@ -96,14 +112,15 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Run { config } => run::run(&config),
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
-        Verb::Backend(BackendVerb::Drain(backend)) => wait(drain(backend, true)),
-        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false)),
+        Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
+        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
         Verb::Attach { agent } => wait(async move {
             let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
             println!("attached to {interfaces} interface(s)");
             Ok(())
         }),
         Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
+        Verb::Decap(verb) => wait(decap::run(verb)),
     }
 }
 
@@ -113,16 +130,24 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(2)
     } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
+    } else if let Some(error) = error.downcast_ref::<decap::DecapError>() {
+        ExitCode::from(error.exit_code())
     } else {
         ExitCode::FAILURE
     }
 }
 
-async fn drain(args: BackendArgs, drain: bool) -> Result<()> {
+/// An address with a port, or without for any.
+fn backend_address(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let any = |address: IpAddr| SocketAddr::new(address, 0);
+    text.parse().or_else(|error| text.parse().map(any).map_err(|_| error))
+}
+
+async fn drain(args: BackendArgs, drain: bool, seconds: Option<u32>) -> Result<()> {
     let BackendArgs { service, backend, agent } = args;
     let state = if drain { "draining" } else { "taking new flows" };
-    let done = format!("service {service}: backend {backend} is {state}");
-    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain }).await?;
+    let done = format!("service {service}: backend {} is {state}", status::address(backend));
+    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain, seconds }).await?;
     println!("{done}");
     Ok(())
 }

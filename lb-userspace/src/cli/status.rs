@@ -5,7 +5,7 @@ use crate::{
     status::{BackendStatus, Status},
 };
 use anyhow::Result;
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 /// Prints the agent's status as text or as JSON.
 pub async fn status(socket: &Path, json: bool) -> Result<()> {
@@ -27,17 +27,27 @@ fn text(status: &Status) -> String {
     for service in &status.services {
         lines.push(String::new());
         lines.push(format!(
-            "service {}  {} {}  {}  {} slots",
-            service.name, service.protocol, service.address, service.mode, service.slots
+            "service {}  {} {}  {}  {} slots{}",
+            service.name,
+            service.protocol,
+            address(service.address),
+            service.mode,
+            service.slots,
+            if service.changed_slots > 0 { format!(", {} changed", service.changed_slots) } else { String::new() }
         ));
-        lines.push(format!("  {:<40} {:>6}  {:<9} {:>12} {:>16}", "backend", "weight", "state", "packets", "bytes"));
+        lines.push(format!(
+            "  {:<40} {:>6}  {:<9} {:>8} {:>12} {:>16}",
+            "backend", "weight", "state", "flows", "packets", "bytes"
+        ));
         for backend in &service.backends {
-            let address = backend.address.to_string();
-            let state = state(backend);
+            let (address, state) = (address(backend.address), state(backend));
             lines.push(format!(
-                "  {address:<40} {:>6}  {state:<9} {:>12} {:>16}",
-                backend.weight, backend.packets, backend.bytes
+                "  {address:<40} {:>6}  {state:<9} {:>8} {:>12} {:>16}",
+                backend.weight, backend.flows, backend.packets, backend.bytes
             ));
+            if let Some(drain) = drain(backend) {
+                lines.push(format!("    {drain}"));
+            }
             if let Some(failure) = &backend.last_failure {
                 let since = backend.since_seconds.map(|seconds| format!(", {} for {seconds} s", backend.health));
                 lines.push(format!("    last probe: {failure}{}", since.unwrap_or_default()));
@@ -45,8 +55,15 @@ fn text(status: &Status) -> String {
             if let Some(reason) = &backend.no_next_hop {
                 lines.push(format!("    no next hop: {reason}"));
             }
+            if let Some(narrow) = &backend.narrow {
+                lines.push(format!("    {narrow}"));
+            }
         }
-        lines.push(format!("  {:<40} {:>6}  {:<9} {:>12} {:>16}", "all", "", "", service.packets, service.bytes));
+        let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
+        lines.push(format!(
+            "  {:<40} {:>6}  {:<9} {flows:>8} {:>12} {:>16}",
+            "all", "", "", service.packets, service.bytes
+        ));
     }
     let dns = &status.dns;
     if !dns.listen.is_empty() {
@@ -59,12 +76,32 @@ fn text(status: &Status) -> String {
         ));
     }
     lines.push(String::new());
+    lines.push(format!("tracked flows  {}", status.tracked_flows));
+    lines.push(String::new());
     lines.push("packets".into());
     let counted = status.packets.iter().filter(|(_, count)| **count > 0);
     lines.extend(counted.map(|(why, count)| format!("  {why:<24} {count:>14}")));
     lines.join("\n") + "\n"
 }
 
+/// An address with its port, or with `any`.
+pub(super) fn address(address: SocketAddr) -> String {
+    if address.port() == 0 { format!("{} any port", address.ip()) } else { address.to_string() }
+}
+
 fn state(backend: &BackendStatus) -> String {
-    if backend.draining { "draining".into() } else { backend.health.to_string() }
+    match backend {
+        BackendStatus { leaving: true, .. } => "leaving".into(),
+        BackendStatus { drained: true, .. } => "drained".into(),
+        BackendStatus { draining: true, .. } => "draining".into(),
+        _ => backend.health.to_string(),
+    }
+}
+
+/// For how long it has been drained, and for how long it will be.
+fn drain(backend: &BackendStatus) -> Option<String> {
+    let since = backend.draining_seconds.map(|seconds| format!("drained for {seconds} s"));
+    let left = backend.drain_left_seconds.map(|seconds| format!("flows that are left are given up in {seconds} s"));
+    let parts: Vec<_> = since.into_iter().chain(left).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with a config: each with its place, what it is, and what to write instead.
 
+use crate::model::intent::Mode;
 use lb_common::tables::MAX_RECORDS;
 use std::{fmt, io, net::IpAddr, path::PathBuf};
 use thiserror::Error;
@@ -50,6 +51,9 @@ pub enum Place {
     Service(String),
     Dns,
     Name(String),
+    Tunnel,
+    Tracking,
+    Limits,
 }
 
 impl fmt::Display for Place {
@@ -60,6 +64,9 @@ impl fmt::Display for Place {
             Self::Service(name) => write!(formatter, "service `{name}`: "),
             Self::Dns => write!(formatter, "dns: "),
             Self::Name(name) => write!(formatter, "name `{name}`: "),
+            Self::Tunnel => write!(formatter, "tunnel: "),
+            Self::Tracking => write!(formatter, "tracking: "),
+            Self::Limits => write!(formatter, "limits: "),
         }
     }
 }
@@ -85,6 +92,14 @@ pub enum Problem {
     OutOfRange { what: &'static str, value: i64, least: u32, most: u32 },
     #[error("{what} {value} is not a port; write 1 to 65535")]
     NotAPort { what: &'static str, value: i64 },
+    #[error("port `{word}` is neither a number nor \"any\"; write 1 to 65535, or \"any\"")]
+    UnknownPort { word: String },
+    #[error("{what} `{value}` is not a network; write one such as {example}")]
+    NotANetwork { what: &'static str, value: String, example: &'static str },
+    #[error("{what} `{value}` has bits behind its prefix; write {network}/{prefix}")]
+    BitsBehindPrefix { what: &'static str, value: String, network: IpAddr, prefix: u32 },
+    #[error("{what} has a prefix of {prefix} bits; write /{least} to /{most}")]
+    PrefixLength { what: &'static str, prefix: u32, least: u32, most: u32 },
     #[error("{what} `{value}` is not an IP address; write one such as 192.0.2.10 or 2001:db8::10")]
     NotAnAddress { what: &'static str, value: String },
     #[error("{what} {address} is {kind}; write {cure}")]
@@ -97,6 +112,8 @@ pub enum Problem {
     DottedPins { path: String },
     #[error("{count} {what} are more than the maps hold; write at most {most}")]
     TooMany { what: &'static str, count: usize, most: u32 },
+    #[error("{count} {what} are more than the maps hold; write at most {limit}, or {key} = {count} in [limits]")]
+    BeyondLimit { what: &'static str, count: usize, key: &'static str, limit: u32 },
     #[error("all slot tables together have {count} slots; write smaller `slots`, at most {most} in all")]
     TooManySlots { count: u64, most: u64 },
     #[error("nothing to do; write a [[service]], or [dns] with a [[dns.name]]")]
@@ -130,9 +147,9 @@ pub enum Problem {
     #[error("check `{check}` has no port, and {user} needs one to connect to; write `port` in [check.{check}]")]
     CheckWithoutPort { check: String, user: &'static str },
     #[error(
-        "a udp service has no check of its own; write check = \"...\", the name of a check with a TCP port that tells of it"
+        "{user} has no check of its own; write check = \"...\", the name of a check with a TCP port that tells of it"
     )]
-    UdpWithoutCheck,
+    WithoutCheck { user: &'static str },
 
     // Services and backends.
     #[error("`{name}` is not a name for a service; write letters, digits, `-`, `_` and `.`")]
@@ -145,6 +162,15 @@ pub enum Problem {
     DuplicateService { other: String, line: usize },
     #[error("DNS questions are answered at {address} port {port}; write another address or port")]
     ServiceAtDns { address: IpAddr, port: u16 },
+    #[error("DNS questions are answered at {address}; write another address, or a port instead of \"any\"")]
+    AnyPortAtDns { address: IpAddr },
+    #[error("`udp` is for services with protocol = \"udp\"; leave it out")]
+    UdpOfTcp,
+    #[error(
+        "service `{other}`, at line {line}, has the same address and echo = {echo}; write the same in both, since an address is \
+         answered for or not"
+    )]
+    OtherEcho { other: String, line: usize, echo: bool },
     #[error("slots {slots} is not a prime; write {prime}")]
     SlotsNotPrime { slots: u32, prime: u32 },
     #[error(
@@ -156,12 +182,20 @@ pub enum Problem {
     NoBackends,
     #[error("every backend has weight 0, so none takes traffic; write a weight of 1 or more for one")]
     NoWeight,
-    #[error("backend {backend} is {}, the service's address {}; write backends of the service's family", family(*backend), family(*service))]
+    #[error(
+        "backend {backend} is {}, the service's address {}; write backends of the service's family, or mode = \"tunnel\"",
+        family(*backend),
+        family(*service)
+    )]
     OtherFamily { backend: IpAddr, service: IpAddr },
     #[error(
-        "backend port {backend} is not the service's port {service}, and dsr rewrites no ports; write {service}, or mode = \"nat\""
+        "backend port {backend} is not the service's port {service}, and {mode} rewrites no ports; write {service}, or mode = \"nat\""
     )]
-    DsrPort { backend: u16, service: u16 },
+    OtherPort { backend: u16, service: u16, mode: Mode },
+    #[error(
+        "the service is on any port, and a backend gets its packets at the port that they are sent to; leave `port` out"
+    )]
+    BackendPortOfAny,
     #[error(
         "backend {address} port {port} is there twice, first at line {line}; write it once, with the sum of the weights"
     )]
@@ -171,6 +205,20 @@ pub enum Problem {
          apart; give it another port or address in one of them"
     )]
     SharedNatBackend { address: IpAddr, port: u16, other: String, line: usize },
+    #[error(
+        "backend {address} is also behind service `{other}`, at line {line}, one of the two services is on any port, and nat could \
+         not tell their replies apart; give it another address in one of them"
+    )]
+    SharedNatAddress { address: IpAddr, other: String, line: usize },
+    #[error(
+        "mode \"tunnel\" needs addresses for outer headers to come from; write [tunnel] with {key} = \"{example}\""
+    )]
+    NoTunnel { key: &'static str, example: &'static str },
+    #[error(
+        "tunnel backend {backend} needs {} addresses for outer headers to come from; write {key} = \"{example}\" in [tunnel]",
+        family(*backend)
+    )]
+    NoTunnelSource { backend: IpAddr, key: &'static str, example: &'static str },
 
     // DNS.
     #[error("no address to answer at; write listen = [\"192.0.2.53\"] with addresses of this machine")]
@@ -218,6 +266,7 @@ impl Problem {
             "a string" => "a string in quotes",
             "a sequence" => "a list in brackets, [...] or [[...]],",
             "a map" => "a table",
+            "a boolean" => "true or false",
             other => other,
         };
         let found = match found {

@@ -40,6 +40,12 @@ pub struct File {
     pub service: List<Table<Service>>,
     /// DNS.
     pub dns: Written<Table<Dns>>,
+    /// Where tunnels to backends come from; required by services in mode `tunnel`.
+    pub tunnel: Written<Table<Tunnel>>,
+    /// For how long flows are known.
+    pub tracking: Written<Table<Tracking>>,
+    /// Sizes of the maps.
+    pub limits: Written<Table<Limits>>,
 }
 
 /// A health check, `[check.<name>]`.
@@ -68,21 +74,29 @@ pub struct Service {
     pub name: Written<String>,
     /// The address that clients connect to, on no interface of this machine; required.
     pub address: Written<String>,
-    /// The port that clients connect to; required.
-    pub port: Written<i64>,
+    /// The port that clients connect to, or `"any"`: all ports that no other service has at the address. Required.
+    pub port: Written<Port>,
     /// `tcp` (the default) or `udp`.
     pub protocol: Written<String>,
     /// How packets reach the backends; required. `dsr`: only the MAC address changes, so the backend is on the same link, has the
     /// service's address on its loopback, and answers the client itself. `nat`: address and port are rewritten, so the
-    /// backend's way back has to lead through this machine.
+    /// backend's way back has to lead through this machine. `tunnel`: the packet travels behind an outer IP header, so the backend
+    /// may be anywhere and of the other family; it takes the header off, has the service's address and answers the client itself.
     pub mode: Written<String>,
     /// Size of the slot table, a prime from 251 to 65537; default about 100 for each backend. Larger tables hold weights more
-    /// exactly and move fewer flows on a change, for 8 bytes a slot.
+    /// exactly and move fewer flows on a change, for 8 bytes a slot. It is chosen when the table is made: a table in use keeps its
+    /// size until `lb detach`, since another one would move flows.
     pub slots: Written<i64>,
+    /// Which flows a changed slot's UDP packets belong to, if nothing is known of them: `follow` (who had the slot before; only a
+    /// packet that begins a QUIC connection begins a flow; the default) or `move` (who has it now). Only for udp services.
+    pub udp: Written<String>,
+    /// Whether echo requests to the address are answered; default true. Services at one address have to agree.
+    pub echo: Written<bool>,
     /// Who answers ARP and neighbour solicitations for the address: `link` (this machine; the default) or `routed` (nobody:
     /// the address is routed to this machine).
     pub claim: Written<String>,
-    /// The name of the backends' health check; default a TCP check of the backend's port. UDP services need one with a port.
+    /// The name of the backends' health check; default a TCP check of the backend's port. UDP services and those on any port need
+    /// one with a port.
     pub check: Written<String>,
     /// The backends, each `[[service.backend]]`; at least one.
     #[serde(default)]
@@ -93,9 +107,9 @@ pub struct Service {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Its own address, of the same family as the service's; required.
+    /// Its own address, of the same family as the service's unless the mode is `tunnel`; required.
     pub address: Written<String>,
-    /// Its port; default the service's, and in mode `dsr` never another one.
+    /// Its port; default the service's, and never another one unless the mode is `nat`. Backends of a service on any port have none.
     pub port: Written<i64>,
     /// Its share of the service's flows, in proportion to the other backends' weights; default 1. 0: it takes no traffic.
     pub weight: Written<i64>,
@@ -128,6 +142,77 @@ pub struct Name {
     pub addresses: List<String>,
     /// The name of the addresses' health check, which needs a port; default none: the addresses count as up.
     pub check: Written<String>,
+}
+
+/// Where tunnels to backends come from, `[tunnel]`: networks whose addresses stand as senders in outer headers. What of the last 32
+/// bits is behind the prefix varies by flow, so that routers and receivers spread flows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    /// For backends with an IPv4 address: a network such as `10.99.0.0/16`, /8 to /32.
+    pub source_ipv4: Written<String>,
+    /// For backends with an IPv6 address: a network such as `fd99::/64`, /8 to /128.
+    pub source_ipv6: Written<String>,
+}
+
+/// For how long flows are known, `[tracking]`. Only flows of slots that have changed are tracked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tracking {
+    /// Seconds after a change in which a flow that is not known yet stays where it was; default 300. A flow that is silent for
+    /// longer may be moved by the change.
+    pub adopt_seconds: Written<i64>,
+    /// Seconds after which a silent TCP flow is forgotten; default 7440 (RFC 5382).
+    pub tcp_idle_seconds: Written<i64>,
+    /// Seconds after which a silent UDP flow is forgotten; default 300 (RFC 4787).
+    pub udp_idle_seconds: Written<i64>,
+    /// Seconds after which the flows of a backend that is drained or removed are given up; default never.
+    pub drain_seconds: Written<i64>,
+}
+
+/// Sizes of the maps, `[limits]`. To change them, detach (`lb detach`) and start the agent anew.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Services and DNS addresses; default 4096.
+    pub services: Written<i64>,
+    /// Backends, counted once for each service that they are behind; default 16384. Removed ones count until their flows have ended.
+    pub backends: Written<i64>,
+    /// Tracked flows; default 131072. When they are more, those that were silent for longest are forgotten.
+    pub flows: Written<i64>,
+}
+
+/// A port as written: a number, or a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// A number, whether or not it is a port.
+    Number(i64),
+    /// A word, whether or not it means something.
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PortVisitor)
+    }
+}
+
+struct PortVisitor;
+
+impl Visitor<'_> for PortVisitor {
+    type Value = Port;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a port number or \"any\"")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Port, E> {
+        Ok(Port::Number(number))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Port, E> {
+        Ok(Port::Word(word.into()))
+    }
 }
 
 /// What keys the hash of flows. Nothing shows it.

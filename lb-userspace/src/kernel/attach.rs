@@ -75,6 +75,13 @@ pub fn detach(pins: &Path, name: &str) -> Result<bool, KernelError> {
     }
 }
 
+/// Id of the program on an interface's pinned link.
+pub(super) fn program_id(pins: &Path, name: &str) -> Result<u32, KernelError> {
+    let failed = |source| KernelError::OpenLink { name: name.into(), source };
+    let link = FdLink::from(PinnedLink::from_pin(link_path(pins, name)).map_err(failed)?);
+    Ok(link.info().map_err(failed)?.program_id())
+}
+
 /// Names of the interfaces that have a pinned link.
 pub fn attached(pins: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(pins) else { return Vec::new() };
@@ -85,7 +92,12 @@ pub fn attached(pins: &Path) -> Vec<String> {
 }
 
 fn link_path(pins: &Path, name: &str) -> PathBuf {
-    pins.join(format!("{PREFIX}{}", name.replace('.', DOT)))
+    pin_path(pins, PREFIX, name)
+}
+
+/// Where something of an interface's own is pinned.
+pub(super) fn pin_path(pins: &Path, prefix: &str, name: &str) -> PathBuf {
+    pins.join(format!("{prefix}{}", name.replace('.', DOT)))
 }
 
 fn errno(error: &ProgramError) -> Option<i32> {

@@ -31,6 +31,11 @@ pub enum KernelError {
          `lb detach --pins {path}` and start again"
     )]
     Layout { path: PathBuf, found: u64, expected: u64 },
+    #[error(
+        "the maps in {path} have room for {found} {what}, [limits] asks for {wanted}: take the data path down with `lb detach --pins \
+         {path}` and start again, or write {what} = {found}"
+    )]
+    Limit { path: PathBuf, what: &'static str, found: u32, wanted: u32 },
     #[error("the kernel refused the BPF object")]
     Load(#[source] Box<EbpfError>),
     #[error("the kernel refused the XDP program: {tail}")]
@@ -41,8 +46,19 @@ pub enum KernelError {
     Map { map: &'static str, action: &'static str, source: MapError },
     #[error("map {map}: cannot {action}")]
     Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("cannot read the clock")]
+    Clock(#[source] io::Error),
     #[error("map SLOTS: cannot pin a chunk at {path}")]
     PinChunk { path: PathBuf, source: PinError },
+    #[error("cannot pin a map at {path}")]
+    PinMap { path: PathBuf, source: PinError },
+    #[error("{path} holds the pins of an agent; choose other `--pins`, such as {default}")]
+    PinsOfAgent { path: PathBuf, default: &'static str },
+    #[error(
+        "interface {name}: its pinned maps are missing or of another version of lb; attach it again, or \
+         `lb decap detach {name}`"
+    )]
+    Unreadable { name: String },
     #[error("cannot give up privileges")]
     Privileges(#[source] caps::errors::CapsError),
     #[error("map DEVICES: cannot add an interface; does its driver support XDP?")]
@@ -54,7 +70,9 @@ pub enum KernelError {
          removes it"
     )]
     Occupied { name: String },
-    #[error("interface {name} takes no XDP program in {mode} mode; try the other `attach` mode")]
+    #[error(
+        "interface {name} takes no XDP program in {mode} mode; try the other one (`attach` in the config, `--generic`)"
+    )]
     Attach { name: String, mode: &'static str, source: Box<ProgramError> },
     #[error("the kernel gave no link for interface {name}, which needs Linux 5.9 or later")]
     NoLink { name: String },

@@ -1,6 +1,7 @@
 //! From the embedded object to loaded programs and maps, pinned or not.
 
 use super::{OBJECT, error::KernelError, maps::Maps};
+use crate::model::intent::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, Map, MapData, MapError},
@@ -15,7 +16,7 @@ use nix::{
 use std::{
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -70,6 +71,11 @@ impl Pins {
         let folder = File::open(path).map_err(pins)?;
         let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock)
             .map_err(|_| KernelError::PinsInUse { path: path.into() })?;
+        // Who held it last may have removed it since it was opened here.
+        let held = lock.metadata().map_err(pins)?;
+        if !fs::metadata(path).is_ok_and(|named| named.ino() == held.ino()) {
+            return Err(KernelError::PinsInUse { path: path.into() });
+        }
         Ok(Self { path: path.into(), _lock: lock })
     }
 
@@ -109,6 +115,36 @@ impl Pins {
         }
         Err(KernelError::Layout { path: self.path.clone(), found, expected: LAYOUT })
     }
+
+    /// Refuses maps of other sizes.
+    fn check_sizes(&self, limits: Limits) -> Result<(), KernelError> {
+        for (map, what, wanted) in sizes(limits) {
+            let pin = self.path.join(map);
+            if !pin.exists() {
+                continue;
+            }
+            let failed = |source| KernelError::Map { map, action: "read its size", source };
+            let found = MapData::from_pin(pin).and_then(|data| data.info()).map_err(failed)?.max_entries();
+            if found != wanted {
+                return Err(KernelError::Limit { path: self.path.clone(), what, found, wanted });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The maps whose sizes the config says: by which key, and what.
+fn sizes(limits: Limits) -> [(&'static str, &'static str, u32); 7] {
+    let Limits { services, backends, flows } = limits;
+    [
+        ("ADDRESSES", "services", services),
+        ("SERVICE_IDS", "services", services),
+        ("SERVICES", "services", services),
+        ("BACKENDS", "backends", backends),
+        ("RETURNS", "backends", backends),
+        ("TRAFFIC", "backends", backends),
+        ("FLOWS", "flows", flows),
+    ]
 }
 
 fn is_bpffs(path: &Path) -> bool {
@@ -116,23 +152,33 @@ fn is_bpffs(path: &Path) -> bool {
 }
 
 /// Loads the object: with pins, its maps are those that are pinned there already, or become them.
-pub fn load(pins: Option<&Pins>) -> Result<(Ebpf, Maps), KernelError> {
+pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelError> {
     let mut loader = EbpfLoader::new();
-    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
-    loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    for (map, _, size) in sizes(limits) {
+        loader.map_max_entries(map, size);
+    }
     if let Some(pins) = pins {
         pins.check_layout()?;
+        pins.check_sizes(limits)?;
         for name in PINNED {
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-    for name in PROGRAMS {
-        program(&mut ebpf, name)?.load().map_err(not_verified)?;
-    }
-    let mut maps = Maps::take(&mut ebpf, pins.map(Pins::path))?;
+    let mut ebpf = verified(&mut loader, OBJECT, &PROGRAMS)?;
+    let mut maps = Maps::take(&mut ebpf, limits, pins.map(Pins::path))?;
     maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
+}
+
+/// Loads an object and its programs.
+pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], programs: &[&'static str]) -> Result<Ebpf, KernelError> {
+    // A program that is refused is loaded once more for the log. Statistics would be its last lines, which are to say why.
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    let mut ebpf = loader.load(object).map_err(refused)?;
+    for name in programs {
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+    }
+    Ok(ebpf)
 }
 
 /// The XDP program with this name.

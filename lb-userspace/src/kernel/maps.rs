@@ -1,79 +1,54 @@
 //! The maps: the only place that writes them.
 
-use super::{error::KernelError, memory::Memory, plain::Plain};
-use crate::model::{
-    actual::{Actual, ActualService},
-    op::Op,
-};
+use super::{error::KernelError, flows::FlowMaps, memory::Memory, plain::Plain, slots::SlotSpace};
+use crate::model::{intent::Limits, op::Op};
 use aya::{
     Ebpf,
-    maps::{
-        Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray,
-        xdp::DevMapHash,
-    },
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray, xdp::DevMapHash},
     programs::ProgramFd,
     util::nr_cpus,
 };
 use lb_common::{
     tables::{
-        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, Endpoint, IN_USE, Interface, Region, Service,
-        Settings, Slot, Traffic,
+        Address, Answer, AnswerKey, Backend, DOWN, Endpoint, FlowKey, FlowTable, Interface, Service, Settings, Tracked,
+        Traffic,
     },
     verdict::Why,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
-
-/// `BPF_F_MMAPABLE` of the kernel's `uapi/linux/bpf.h`.
-const MMAPABLE: u32 = 1 << 10;
-/// Words of a [`Service`], of which the first is its region.
-const SERVICE_WORDS: usize = size_of::<Service>() / 8;
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, thread, time::Duration};
 
 /// Where the program for rare frames is among those that can be called.
 const RARE: u32 = 0;
+/// Words of a [`Service`]: its region, then its flags and its id.
+pub(super) const SERVICE_WORDS: usize = size_of::<Service>() / 8;
 /// Words of a [`Backend`].
-const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
-
-type Chunk = Array<MapData, Plain<Slot>>;
+pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
+/// The word with [`Backend::flags`].
+pub(super) const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
 
 /// Every map that the agent reads or writes.
 pub struct Maps {
+    pub(super) limits: Limits,
     programs: ProgramArray<MapData>,
-    settings: Array<MapData, Plain<Settings>>,
-    interfaces: HashMap<MapData, u32, Plain<Interface>>,
+    pub(super) settings: Array<MapData, Plain<Settings>>,
+    pub(super) interfaces: HashMap<MapData, u32, Plain<Interface>>,
     devices: DevMapHash<MapData>,
-    claims: HashMap<MapData, Plain<Address>, u64>,
-    service_ids: HashMap<MapData, Plain<Endpoint>, u32>,
-    services: Array<MapData, Plain<Service>>,
-    service_words: Memory,
-    slots: ArrayOfMaps<MapData, Chunk>,
-    chunks: BTreeMap<u32, Memory>,
-    pins: Option<PathBuf>,
-    backends: Array<MapData, Plain<Backend>>,
-    backend_words: Memory,
-    returns: HashMap<MapData, Plain<Endpoint>, u32>,
-    answer_places: HashMap<MapData, Plain<AnswerKey>, u32>,
-    answers: Array<MapData, Plain<Answer>>,
+    pub(super) addresses: HashMap<MapData, Plain<Address>, u64>,
+    pub(super) service_ids: HashMap<MapData, Plain<Endpoint>, u32>,
+    pub(super) services: Memory,
+    pub(super) slots: SlotSpace,
+    pub(super) backends: Memory,
+    pub(super) returns: HashMap<MapData, Plain<Endpoint>, u32>,
+    pub(super) flows: FlowMaps,
+    pub(super) answer_places: HashMap<MapData, Plain<AnswerKey>, u32>,
+    pub(super) answers: Array<MapData, Plain<Answer>>,
     turns: PerCpuArray<MapData, u32>,
     traffic: PerCpuArray<MapData, Plain<Traffic>>,
     counts: PerCpuArray<MapData, u64>,
 }
 
-/// What a restarted agent finds in the maps.
-pub struct Found {
-    /// The tables.
-    pub actual: Actual,
-    /// Ids of the backends that are in a slot table.
-    pub serving: BTreeSet<u32>,
-}
-
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+/// Takes a map out of a loaded object.
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -82,25 +57,21 @@ where
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object; chunks of the slot space are pinned where its maps are.
-    pub fn take(ebpf: &mut Ebpf, pins: Option<&Path>) -> Result<Self, KernelError> {
-        let services = take(ebpf, "SERVICES")?;
-        let backends = take(ebpf, "BACKENDS")?;
+    /// Takes the maps, which have these sizes, out of a loaded object; chunks of the slot space are pinned where its maps are.
+    pub fn take(ebpf: &mut Ebpf, limits: Limits, pins: Option<&Path>) -> Result<Self, KernelError> {
         Ok(Self {
+            limits,
             programs: take(ebpf, "PROGRAMS")?,
             settings: take(ebpf, "SETTINGS")?,
             interfaces: take(ebpf, "INTERFACES")?,
             devices: take(ebpf, "DEVICES")?,
-            claims: take(ebpf, "CLAIMS")?,
+            addresses: take(ebpf, "ADDRESSES")?,
             service_ids: take(ebpf, "SERVICE_IDS")?,
-            service_words: Memory::map("SERVICES", &services)?,
-            services,
-            slots: take(ebpf, "SLOTS")?,
-            chunks: BTreeMap::new(),
-            pins: pins.map(Into::into),
-            backend_words: Memory::map("BACKENDS", &backends)?,
-            backends,
+            services: Memory::map::<Service>("SERVICES", &take(ebpf, "SERVICES")?)?,
+            slots: SlotSpace::new(take(ebpf, "SLOTS")?, pins.map(Into::into)),
+            backends: Memory::map::<Backend>("BACKENDS", &take(ebpf, "BACKENDS")?)?,
             returns: take(ebpf, "RETURNS")?,
+            flows: FlowMaps { established: take(ebpf, "FLOWS")?, half_open: take(ebpf, "HALF_OPEN")? },
             answer_places: take(ebpf, "ANSWER_PLACES")?,
             answers: take(ebpf, "ANSWERS")?,
             turns: take(ebpf, "TURNS")?,
@@ -123,14 +94,7 @@ impl Maps {
                 on("INTERFACES", "add an interface", self.interfaces.insert(index, interface, 0))?;
                 self.devices.insert(*index, *index, None, 0).map_err(KernelError::Devices)
             }
-            Op::RemoveInterface { index } => {
-                match self.devices.remove(*index) {
-                    // The kernel has taken out by itself what no longer exists.
-                    Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => (),
-                    removed => on("DEVICES", "remove an interface", removed)?,
-                }
-                on("INTERFACES", "remove an interface", self.interfaces.remove(index))
-            }
+            Op::RemoveInterface { index } => self.remove_interface(*index),
             Op::PutBackend { id, backend } => {
                 self.store_backend(*id, backend);
                 Ok(())
@@ -138,24 +102,37 @@ impl Maps {
             Op::RemoveBackend { id } => self.remove_backend(*id),
             Op::PutReturn { own, id } => on("RETURNS", "add a backend", self.returns.insert(Plain(*own), id, 0)),
             Op::RemoveReturn { own } => on("RETURNS", "remove a backend", self.returns.remove(&Plain(*own))),
-            Op::WriteTable { region, slots } => self.write_table(*region, slots),
+            Op::WriteTable { region, slots } => self.slots.write(*region, slots),
+            Op::StoreSlots { region, slots, .. } => self.slots.store(*region, slots),
             Op::PutService { id, endpoint, service, .. } => {
-                on("SERVICES", "write a service", self.services.set(*id, Plain(*service), 0))?;
+                let words: [u64; SERVICE_WORDS] = bytemuck::cast(*service);
+                (*id as usize * SERVICE_WORDS..).zip(words).for_each(|(index, word)| self.services.store(index, word));
                 on("SERVICE_IDS", "add a service", self.service_ids.insert(Plain(*endpoint), id, 0))
             }
+            Op::SetFlags { id, flags, .. } => {
+                let [_, word]: [u64; SERVICE_WORDS] = bytemuck::cast(Service { region: 0, flags: *flags, id: *id });
+                self.services.store(*id as usize * SERVICE_WORDS + 1, word);
+                Ok(())
+            }
             Op::SwapTable { id, region, .. } => {
-                self.service_words.store(*id as usize * SERVICE_WORDS, region.word());
+                self.services.store(*id as usize * SERVICE_WORDS, region.word());
                 Ok(())
             }
             Op::RemoveService { endpoint, .. } => {
                 on("SERVICE_IDS", "remove a service", self.service_ids.remove(&Plain(*endpoint)))
             }
-            Op::Claim { address } => on("CLAIMS", "add an address", self.claims.insert(Plain(*address), 0, 0)),
-            Op::Unclaim { address } => on("CLAIMS", "remove an address", self.claims.remove(&Plain(*address))),
+            Op::PutAddress { address, answers } => {
+                on("ADDRESSES", "add an address", self.addresses.insert(Plain(*address), answers, 0))
+            }
+            Op::RemoveAddress { address } => {
+                on("ADDRESSES", "remove an address", self.addresses.remove(&Plain(*address)))
+            }
             Op::PutAnswer { key, place, answer } => self.put_answer(key, *place, answer),
             Op::RemoveAnswer { key } => {
                 on("ANSWER_PLACES", "remove an answer", self.answer_places.remove(&Plain(*key)))
             }
+            Op::Forget { services, backends } => self.flows.forget_of(services, backends),
+            Op::ForgetFlows { flows } => self.flows.forget(flows),
             Op::Grace => {
                 grace_period();
                 Ok(())
@@ -163,11 +140,33 @@ impl Maps {
         }
     }
 
+    /// Looks at all flows that are tracked.
+    pub fn for_each_flow(&self, look: impl FnMut(FlowTable, &FlowKey, Tracked)) -> Result<(), KernelError> {
+        self.flows.for_each(look)
+    }
+
+    fn remove_interface(&mut self, index: u32) -> Result<(), KernelError> {
+        match self.devices.remove(index) {
+            // The kernel has taken out by itself what no longer exists.
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => (),
+            removed => on("DEVICES", "remove an interface", removed)?,
+        }
+        on("INTERFACES", "remove an interface", self.interfaces.remove(&index))
+    }
+
+    /// One that is down is so before its next hop changes; one that comes up has its next hop before.
     fn store_backend(&self, id: u32, backend: &Backend) {
         let words: [u64; BACKEND_WORDS] = bytemuck::cast(*backend);
-        for (index, word) in (id as usize * BACKEND_WORDS..).zip(words) {
-            self.backend_words.store(index, word);
+        let first = id as usize * BACKEND_WORDS;
+        let flags =
+            || words.get(FLAGS_WORD).into_iter().for_each(|word| self.backends.store(first + FLAGS_WORD, *word));
+        if backend.flags & DOWN != 0 {
+            flags();
         }
+        for (index, word) in words.iter().enumerate().filter(|(index, _)| *index != FLAGS_WORD) {
+            self.backends.store(first + index, *word);
+        }
+        flags();
     }
 
     fn remove_backend(&mut self, id: u32) -> Result<(), KernelError> {
@@ -177,39 +176,6 @@ impl Maps {
         on("TRAFFIC", "reset it", self.traffic.set(id, nothing, 0))
     }
 
-    fn write_table(&mut self, region: Region, slots: &[u32]) -> Result<(), KernelError> {
-        for (index, backend) in (region.first..).zip(slots) {
-            let word: u64 = bytemuck::cast(Slot { backend: *backend, zero: 0 });
-            self.chunk(index >> CHUNK_BITS)?.store((index & (CHUNK_SLOTS - 1)) as usize, word);
-        }
-        Ok(())
-    }
-
-    /// A chunk of the slot space, created if it is missing.
-    fn chunk(&mut self, index: u32) -> Result<&Memory, KernelError> {
-        let chunk = match self.chunks.entry(index) {
-            std::collections::btree_map::Entry::Occupied(entry) => return Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => entry,
-        };
-        // Each has a pin of its own: a map is opened by its id only with CAP_SYS_ADMIN, which the agent does not keep.
-        let pin = self.pins.as_ref().map(|pins| pins.join(format!("SLOTS-{index}")));
-        let array = match pin.as_ref().filter(|pin| pin.exists()) {
-            Some(pin) => {
-                let data = on("SLOTS", "open a chunk", MapData::from_pin(pin))?;
-                on("SLOTS", "open a chunk", Chunk::try_from(Map::Array(data)))?
-            }
-            None => {
-                let array = on("SLOTS", "create a chunk", Chunk::create(CHUNK_SLOTS, MMAPABLE))?;
-                if let Some(pin) = pin {
-                    array.map().pin(&pin).map_err(|source| KernelError::PinChunk { path: pin, source })?;
-                }
-                array
-            }
-        };
-        on("SLOTS", "add a chunk", self.slots.set(index, &array, 0))?;
-        Ok(chunk.insert(Memory::map("SLOTS", &array)?))
-    }
-
     fn put_answer(&mut self, key: &AnswerKey, place: u32, answer: &Arc<Answer>) -> Result<(), KernelError> {
         on("ANSWERS", "write an answer", self.answers.set(place, Plain(**answer), 0))?;
         // CPUs take turns from different starts, or all would begin with the same record.
@@ -217,58 +183,6 @@ impl Maps {
         let turns = turns.map_err(|source| KernelError::Memory { map: "TURNS", action: "start it", source })?;
         on("TURNS", "start it", self.turns.set(place, turns, 0))?;
         on("ANSWER_PLACES", "add an answer", self.answer_places.insert(Plain(*key), place, 0))
-    }
-
-    /// Reads what the maps hold.
-    pub fn read(&mut self) -> Result<Found, KernelError> {
-        let mut actual = Actual::default();
-        let settings = on("SETTINGS", "read it", self.settings.get(&0, 0))?.0;
-        actual.settings = (settings.layout != 0).then_some(settings);
-        for entry in self.interfaces.iter() {
-            let (index, interface) = on("INTERFACES", "read it", entry)?;
-            actual.interfaces.insert(index, interface.0.mac);
-        }
-        for (id, backend) in (0..).zip(self.backends.iter()) {
-            let backend = on("BACKENDS", "read it", backend)?.0;
-            if backend.flags & IN_USE != 0 {
-                actual.record(&Op::PutBackend { id, backend });
-            }
-        }
-        for entry in self.returns.iter() {
-            let (own, id) = on("RETURNS", "read it", entry)?;
-            actual.returns.insert(own.0, id);
-        }
-        for address in self.claims.keys() {
-            actual.claims.insert(on("CLAIMS", "read it", address)?.0);
-        }
-        for entry in self.answer_places.iter() {
-            let (key, place) = on("ANSWER_PLACES", "read it", entry)?;
-            let answer = on("ANSWERS", "read it", self.answers.get(&place, 0))?.0;
-            actual.record(&Op::PutAnswer { key: key.0, place, answer: Arc::new(answer) });
-        }
-        let serving = self.read_services(&mut actual)?;
-        Ok(Found { actual, serving })
-    }
-
-    /// Reads the services into `actual`; returns the ids of the backends in their tables.
-    fn read_services(&mut self, actual: &mut Actual) -> Result<BTreeSet<u32>, KernelError> {
-        let mut serving = BTreeSet::new();
-        let ids: Vec<_> = self.service_ids.iter().collect();
-        for entry in ids {
-            let (endpoint, id) = on("SERVICE_IDS", "read it", entry)?;
-            let service = on("SERVICES", "read it", self.services.get(&id, 0))?.0;
-            let region = Region::from_word(service.region);
-            for index in region.first..region.first + region.slots {
-                let word = self.chunk(index >> CHUNK_BITS)?.load((index & (CHUNK_SLOTS - 1)) as usize);
-                serving.extend(word.map(|word| bytemuck::cast::<u64, Slot>(word).backend));
-            }
-            actual.service_ids.take(id);
-            actual.regions.take(region);
-            // What the table was made from is not in the kernel: it is made anew by the first plan.
-            let service = ActualService { id, dns: service.dns != 0, region, members: None };
-            actual.services.insert(endpoint.0, service);
-        }
-        Ok(serving)
     }
 
     /// Packets by the way they left, over all CPUs.
@@ -291,7 +205,7 @@ impl Maps {
 }
 
 /// Names the map and what was tried.
-fn on<T>(map: &'static str, action: &'static str, result: Result<T, MapError>) -> Result<T, KernelError> {
+pub(super) fn on<T>(map: &'static str, action: &'static str, result: Result<T, MapError>) -> Result<T, KernelError> {
     result.map_err(|source| KernelError::Map { map, action, source })
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The words of an array map.
+/// The words of an array map, which lives as long as the mapping.
 #[derive(Debug)]
 pub struct Memory {
     words: NonNull<AtomicU64>,

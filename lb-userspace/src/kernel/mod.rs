@@ -1,7 +1,10 @@
 //! The kernel's side of the tables: loading, attaching, maps, counters, netlink. The only module with unsafe code.
 
 pub mod attach;
+mod batch;
+pub mod decap;
 pub mod error;
+pub mod flows;
 pub mod load;
 pub mod log;
 pub mod maps;
@@ -9,8 +12,13 @@ mod memory;
 pub mod netlink;
 mod plain;
 pub mod privileges;
+mod read;
+mod slots;
 
 pub use error::KernelError;
 
-/// The BPF object, built from `lb-ebpf` together with this crate.
+/// The BPF object of the balancer, built from `lb-ebpf` together with this crate.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.bpf.o"));
+
+/// The BPF object of the decapsulator, likewise.
+pub static DECAP_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-decap.bpf.o"));

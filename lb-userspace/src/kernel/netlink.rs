@@ -5,13 +5,14 @@ use crate::model::reach::{Hop, NoHop, Way};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
-    link::LinkAttribute,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteMetric, RouteType},
 };
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -22,6 +23,17 @@ pub struct Link {
     pub name: String,
     /// Its MAC address; zeros if it has none.
     pub mac: [u8; 6],
+    /// Bytes of the longest packet that it takes.
+    pub mtu: u32,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its id.
+    pub id: u32,
+    /// Whether it runs on socket buffers, not in the driver.
+    pub generic: bool,
 }
 
 /// A netlink connection.
@@ -47,12 +59,13 @@ impl Netlink {
     pub async fn links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
         let messages: Vec<_> =
             self.handle.link().get().execute().try_collect().await.map_err(failed("list the interfaces"))?;
-        let link = |message: netlink_packet_route::link::LinkMessage| {
-            let mut link = Link { name: String::new(), mac: [0; 6] };
+        let link = |message: LinkMessage| {
+            let mut link = Link { name: String::new(), mac: [0; 6], mtu: u32::MAX };
             for attribute in message.attributes {
                 match attribute {
                     LinkAttribute::IfName(name) => link.name = name,
                     LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
+                    LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                     _ => (),
                 }
             }
@@ -61,23 +74,63 @@ impl Netlink {
         Ok(messages.into_iter().map(link).collect())
     }
 
+    /// XDP programs, by the name of their interface.
+    pub async fn programs(&self) -> Result<BTreeMap<String, Program>, KernelError> {
+        let messages: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(failed("list the interfaces"))?;
+        let program = |message: LinkMessage| {
+            let (mut link, mut program) = (None, Program { id: 0, generic: false });
+            for attribute in message.attributes {
+                match attribute {
+                    LinkAttribute::IfName(name) => link = Some(name),
+                    LinkAttribute::Xdp(attributes) => attributes.iter().for_each(|attribute| match attribute {
+                        LinkXdp::ProgId(id) => program.id = *id,
+                        LinkXdp::Attached(attached) => program.generic = *attached == XdpAttached::SocketBuffer,
+                        _ => (),
+                    }),
+                    _ => (),
+                }
+            }
+            (program.id != 0).then_some((link?, program))
+        };
+        Ok(messages.into_iter().filter_map(program).collect())
+    }
+
+    /// Addresses, each with the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let messages: Vec<_> =
+            self.handle.address().get().execute().try_collect().await.map_err(failed("list the addresses"))?;
+        let address = |message: AddressMessage| {
+            let (mut local, mut other) = (None, None);
+            for attribute in message.attributes {
+                match attribute {
+                    AddressAttribute::Local(address) => local = Some(address),
+                    AddressAttribute::Address(address) => other = Some(address),
+                    _ => (),
+                }
+            }
+            // On a link with two ends the other one is the peer's.
+            Some((message.header.index, local.or(other)?))
+        };
+        Ok(messages.into_iter().filter_map(address).collect())
+    }
+
     /// Ways to these addresses, where there are any. A neighbour that is not known is asked for; its answer is a change.
-    pub async fn ways(
-        &self,
-        addresses: &BTreeSet<IpAddr>,
-    ) -> Result<BTreeMap<IpAddr, Result<Way, NoHop>>, KernelError> {
+    pub async fn ways(&self, addresses: &BTreeSet<IpAddr>) -> Result<HashMap<IpAddr, Result<Way, NoHop>>, KernelError> {
         let links = self.links().await?;
         let neighbors = self.neighbors().await?;
-        let mut ways = BTreeMap::new();
+        let mut ways = HashMap::with_capacity(addresses.len());
         for address in addresses {
             let way = match self.route(*address).await {
-                Ok(Route { interface, gateway }) => {
+                Ok(Route { interface, gateway, mtu }) => {
                     let next = gateway.unwrap_or(*address);
-                    let link =
-                        links.get(&interface).cloned().unwrap_or(Link { name: interface.to_string(), mac: [0; 6] });
+                    let unknown = || Link { name: interface.to_string(), mac: [0; 6], mtu: u32::MAX };
+                    let link = links.get(&interface).cloned().unwrap_or_else(unknown);
+                    let mtu = mtu.min(link.mtu).try_into().unwrap_or(u16::MAX);
                     match neighbors.get(&(interface, next)) {
                         Some(Neighbor::Mac(destination)) => {
-                            Ok(Way { hop: Hop { interface, destination: *destination, source: link.mac }, gateway })
+                            let hop = Hop { interface, destination: *destination, source: link.mac, mtu };
+                            Ok(Way { hop, gateway })
                         }
                         Some(Neighbor::Failed) => {
                             self.ask(interface, next).await;
@@ -110,12 +163,13 @@ impl Netlink {
             RouteType::Local => return Err(NoHop::Local),
             _ => return Err(NoHop::NoRoute),
         }
-        let mut route = Route { interface: 0, gateway: None };
+        let mut route = Route { interface: 0, gateway: None, mtu: u32::MAX };
         for attribute in message.attributes {
             match attribute {
                 RouteAttribute::Oif(interface) => route.interface = interface,
                 RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => route.gateway = Some(gateway.into()),
                 RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => route.gateway = Some(gateway.into()),
+                RouteAttribute::Metrics(metrics) => route.mtu = mtu(&metrics),
                 _ => (),
             }
         }
@@ -145,6 +199,16 @@ impl Netlink {
 struct Route {
     interface: u32,
     gateway: Option<IpAddr>,
+    /// What the route itself allows, or was found out on the path.
+    mtu: u32,
+}
+
+fn mtu(metrics: &[RouteMetric]) -> u32 {
+    let mtu = metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+        _ => None,
+    });
+    mtu.unwrap_or(u32::MAX)
 }
 
 enum Neighbor {

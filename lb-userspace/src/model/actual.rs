@@ -1,61 +1,41 @@
 //! What the tables hold, as far as planning needs it.
 
 use super::{
-    desired::Member,
-    intent::Mode,
+    backends::Backends,
+    desired::Balanced,
+    intent::Limits,
     op::Op,
     space::{Ids, Regions},
+    tracking::Table,
 };
-use lb_common::tables::{
-    Address, Answer, AnswerKey, Backend, Endpoint, MAX_ANSWERS, MAX_BACKENDS, MAX_SERVICES, NAT, Region, Settings,
-};
+use lb_common::tables::{Address, Answer, AnswerKey, DNS, Endpoint, MAX_ANSWERS, Region, Settings, Slot};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
-
-/// Tells a backend: the service it is behind, and its own endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BackendKey {
-    /// The service's endpoint.
-    pub service: Endpoint,
-    /// The backend's own.
-    pub own: Endpoint,
-    /// Whether it is reached by NAT. Another forward mode is another backend: no packet may see half a change.
-    pub nat: bool,
-}
-
-impl BackendKey {
-    /// Of a backend behind a service in this mode.
-    pub fn new(service: Endpoint, own: Endpoint, mode: Mode) -> Self {
-        Self { service, own, nat: mode == Mode::Nat }
-    }
-}
-
-impl From<&Backend> for BackendKey {
-    fn from(backend: &Backend) -> Self {
-        Self { service: backend.service, own: backend.own, nat: backend.flags & NAT != 0 }
-    }
-}
 
 /// A service as the tables have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActualService {
     /// Its id.
     pub id: u32,
-    /// Whether it is a DNS address.
-    pub dns: bool,
-    /// Where its slot table is.
-    pub region: Region,
-    /// What the table was made from; unknown when it was found in the kernel.
-    pub members: Option<Arc<[Member]>>,
+    /// See [`lb_common::tables::Service::flags`].
+    pub flags: u32,
+    /// Its slot table, if it has one.
+    pub table: Option<Table>,
+    /// What it has been made like; unknown when it was found in the kernel.
+    pub reached: Option<Arc<Balanced>>,
 }
 
 impl ActualService {
-    /// Whether its table is the one for these.
-    pub fn has(&self, slots: u32, members: &Arc<[Member]>) -> bool {
-        let slots = if members.is_empty() { 0 } else { slots };
-        self.region.slots == slots && (slots == 0 || self.members.as_ref() == Some(members))
+    /// Whether it is a DNS address.
+    pub const fn is_dns(&self) -> bool {
+        self.flags & DNS != 0
+    }
+
+    fn has(region: Region, slots: &Arc<[Slot]>, deadline: Duration) -> Option<Table> {
+        (region.slots > 0).then(|| Table::new(region, Arc::clone(slots), deadline))
     }
 }
 
@@ -67,13 +47,15 @@ pub struct Actual {
     /// MAC addresses by interface index.
     pub interfaces: BTreeMap<u32, [u8; 6]>,
     /// Backends with their ids.
-    pub backends: BTreeMap<BackendKey, (u32, Backend)>,
+    pub backends: Backends,
     /// Ids of NAT backends by own endpoint.
     pub returns: BTreeMap<Endpoint, u32>,
     /// Services and DNS addresses.
     pub services: BTreeMap<Endpoint, ActualService>,
-    /// Addresses answered for on the link.
-    pub claims: BTreeSet<Address>,
+    /// Ids of services that are removed, but whose flows are not forgotten yet.
+    pub departed: BTreeSet<u32>,
+    /// Addresses that are answered for, and what.
+    pub addresses: BTreeMap<Address, u64>,
     /// Answers with their places.
     pub answers: BTreeMap<AnswerKey, (u32, Arc<Answer>)>,
     /// Who holds which backend id.
@@ -86,77 +68,59 @@ pub struct Actual {
     pub regions: Regions,
 }
 
-impl Default for Actual {
-    fn default() -> Self {
+impl Actual {
+    /// Empty tables of these sizes.
+    pub fn new(limits: Limits) -> Self {
         Self {
             settings: None,
             interfaces: BTreeMap::new(),
-            backends: BTreeMap::new(),
+            backends: Backends::default(),
             returns: BTreeMap::new(),
             services: BTreeMap::new(),
-            claims: BTreeSet::new(),
+            departed: BTreeSet::new(),
+            addresses: BTreeMap::new(),
             answers: BTreeMap::new(),
-            backend_ids: Ids::new(MAX_BACKENDS),
-            service_ids: Ids::new(MAX_SERVICES),
+            backend_ids: Ids::new(limits.backends),
+            service_ids: Ids::new(limits.services),
             places: Ids::new(MAX_ANSWERS),
             regions: Regions::default(),
         }
     }
-}
 
-impl Actual {
     /// Records a step that was done.
     pub fn record(&mut self, op: &Op) {
         match op {
             Op::PutSettings(settings) => self.settings = Some(*settings),
-            Op::PutInterface { index, mac } => {
-                self.interfaces.insert(*index, *mac);
-            }
-            Op::RemoveInterface { index } => {
-                self.interfaces.remove(index);
-            }
+            Op::PutInterface { index, mac } => _ = self.interfaces.insert(*index, *mac),
+            Op::RemoveInterface { index } => _ = self.interfaces.remove(index),
             Op::PutBackend { id, backend } => {
                 self.backend_ids.take(*id);
-                self.backends.insert(backend.into(), (*id, *backend));
+                self.backends.put(*id, *backend);
             }
             Op::RemoveBackend { id } => {
                 self.backend_ids.retire(*id);
-                self.backends.retain(|_, (other, _)| other != id);
+                self.backends.remove(*id);
             }
-            Op::PutReturn { own, id } => {
-                self.returns.insert(*own, *id);
-            }
-            Op::RemoveReturn { own } => {
-                self.returns.remove(own);
-            }
+            Op::PutReturn { own, id } => _ = self.returns.insert(*own, *id),
+            Op::RemoveReturn { own } => _ = self.returns.remove(own),
             Op::WriteTable { region, .. } => self.regions.take(*region),
-            Op::PutService { id, endpoint, service, members } => {
+            Op::PutService { id, endpoint, service, slots, reached } => {
                 self.service_ids.take(*id);
                 let region = Region::from_word(service.region);
                 self.regions.take(region);
-                let members = Some(Arc::clone(members));
-                let service = ActualService { id: *id, dns: service.dns != 0, region, members };
+                let table = ActualService::has(region, slots, Duration::MAX);
+                let service = ActualService { id: *id, flags: service.flags, table, reached: reached.clone() };
                 self.services.insert(*endpoint, service);
             }
-            Op::SwapTable { endpoint, region, members, .. } => {
-                if let Some(service) = self.services.get_mut(endpoint) {
-                    self.regions.retire(service.region);
-                    service.region = *region;
-                    service.members = Some(Arc::clone(members));
-                }
-            }
             Op::RemoveService { id, endpoint } => {
-                self.service_ids.retire(*id);
-                if let Some(service) = self.services.remove(endpoint) {
-                    self.regions.retire(service.region);
+                self.departed.insert(*id);
+                if let Some(ActualService { table: Some(table), .. }) = self.services.remove(endpoint) {
+                    self.regions.retire(table.region());
                 }
             }
-            Op::Claim { address } => {
-                self.claims.insert(*address);
-            }
-            Op::Unclaim { address } => {
-                self.claims.remove(address);
-            }
+            Op::SetFlags { .. } | Op::SwapTable { .. } | Op::StoreSlots { .. } => self.record_of_service(op),
+            Op::PutAddress { address, answers } => _ = self.addresses.insert(*address, *answers),
+            Op::RemoveAddress { address } => _ = self.addresses.remove(address),
             Op::PutAnswer { key, place, answer } => {
                 self.places.take(*place);
                 if let Some((old, _)) = self.answers.insert(*key, (*place, Arc::clone(answer))) {
@@ -168,17 +132,60 @@ impl Actual {
                     self.places.retire(place);
                 }
             }
+            Op::Forget { services, .. } => {
+                for id in services.iter().filter(|id| self.departed.remove(id)) {
+                    self.service_ids.release(*id);
+                }
+            }
+            Op::ForgetFlows { .. } => (),
             Op::Grace => {
                 self.backend_ids.grace();
-                self.service_ids.grace();
                 self.places.grace();
                 self.regions.grace();
             }
         }
     }
 
+    /// Records what is done to a service that stays.
+    fn record_of_service(&mut self, op: &Op) {
+        let (Op::SetFlags { endpoint, .. } | Op::SwapTable { endpoint, .. } | Op::StoreSlots { endpoint, .. }) = op
+        else {
+            return;
+        };
+        let Some(service) = self.services.get_mut(endpoint) else { return };
+        match op {
+            Op::SetFlags { flags, .. } => service.flags = *flags,
+            Op::SwapTable { region, slots, reached, .. } => {
+                let table = ActualService::has(*region, slots, Duration::MAX);
+                if let Some(table) = std::mem::replace(&mut service.table, table) {
+                    self.regions.retire(table.region());
+                }
+                service.reached.clone_from(reached);
+            }
+            Op::StoreSlots { slots, deadline, reached, .. } => {
+                if let Some(table) = &mut service.table {
+                    table.store(slots, *deadline);
+                }
+                if reached.is_some() {
+                    service.reached.clone_from(reached);
+                }
+            }
+            _ => (),
+        }
+    }
+
     /// Whether something was taken away that a program run may still see.
     pub fn waits(&self) -> bool {
-        self.backend_ids.waits() || self.service_ids.waits() || self.places.waits() || self.regions.waits()
+        self.backend_ids.waits() || self.places.waits() || self.regions.waits()
+    }
+
+    /// When the first adoption window ends.
+    pub fn first_end(&self) -> Option<Duration> {
+        self.services.values().filter_map(|service| service.table.as_ref()?.first_end()).min()
+    }
+
+    /// How many slots have a history.
+    pub fn changed_slots(&self) -> usize {
+        self.services.values().filter_map(|service| Some(service.table.as_ref()?.changed())).sum()
     }
 }

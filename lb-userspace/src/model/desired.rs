@@ -1,20 +1,35 @@
 //! What the tables should hold: the operator's intent, folded with how the world is.
 
 use super::{
-    actual::BackendKey,
+    backends::BackendKey,
     dns::{names::Names, render, respond::Asked},
-    intent::{Intent, Mode, Service, Target},
+    intent::{self, Intent, Mode, Service, Target, Tunnel},
+    leaving::Leaving,
     reach::{NoHop, Way, reach},
 };
-use lb_common::tables::{self, Address, Answer, AnswerKey, Backend, DRAINING, Endpoint, MAX_ANSWERS, NAT, Settings};
+use bytemuck::Zeroable as _;
+use lb_common::tables::{
+    self, ANY_PORT, Address, Answer, AnswerKey, Backend, DOWN, DRAINING, ECHO, Endpoint, MAX_ANSWERS, MOVES, NAT,
+    ON_LINK, RETURNS, Settings, TUNNEL4, TUNNEL6,
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 /// A backend that the operator takes out of service: the service's endpoint and the backend's.
 pub type Drain = (Endpoint, Endpoint);
+
+/// Since when, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draining {
+    /// When it was taken out of service.
+    pub since: Duration,
+    /// When its flows are given up.
+    pub deadline: Option<Duration>,
+}
 
 /// How the world is.
 #[derive(Clone, Debug, Default)]
@@ -22,22 +37,18 @@ pub struct Conditions {
     /// MAC addresses of the interfaces of the config that exist, by index.
     pub interfaces: BTreeMap<u32, [u8; 6]>,
     /// What is up.
-    pub up: BTreeSet<Target>,
+    pub up: HashSet<Target>,
+    /// What has been probed for so short a time that nothing is known of it yet. A service whose backends are among it gets no
+    /// first table: each backend that comes up a moment later would have to take flows over from those before.
+    pub undecided: HashSet<Target>,
     /// Ways to the backends, by address.
-    pub ways: BTreeMap<IpAddr, Result<Way, NoHop>>,
+    pub ways: HashMap<IpAddr, Result<Way, NoHop>>,
     /// What the operator drains.
-    pub drains: BTreeSet<Drain>,
+    pub drains: BTreeMap<Drain, Draining>,
+    /// What is in the tables for its flows only.
+    pub leaving: BTreeMap<BackendKey, Leaving>,
     /// Questions that were asked, so that their answers are wanted in the kernel.
     pub asked: BTreeSet<Asked>,
-}
-
-/// A backend in a slot table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Which one.
-    pub key: BackendKey,
-    /// Its share.
-    pub weight: u32,
 }
 
 /// What is at an endpoint.
@@ -46,18 +57,60 @@ pub enum Wanted {
     /// DNS questions are answered.
     Dns,
     /// Packets go to backends.
-    Balanced {
-        /// Size of the slot table.
-        slots: u32,
-        /// Who is in it; nobody if no backend can take traffic.
-        members: Arc<[Member]>,
-    },
+    Balanced(Arc<Balanced>),
 }
 
 impl Wanted {
     /// Whether it is a DNS address.
     pub const fn is_dns(&self) -> bool {
         matches!(self, Self::Dns)
+    }
+
+    /// See [`tables::Service::flags`].
+    pub fn flags(&self) -> u32 {
+        match self {
+            Self::Dns => tables::DNS,
+            Self::Balanced(balanced) => balanced.flags,
+        }
+    }
+}
+
+/// A service whose packets go to backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balanced {
+    /// See [`tables::Service::flags`].
+    pub flags: u32,
+    /// Size of its slot table, when one is made.
+    pub slots: u32,
+    /// A table in use with fewer slots has to be made anew.
+    pub least_slots: u32,
+    /// Whether it gets no table yet, if it has none.
+    pub undecided: bool,
+    /// Its backends, with a share of the slots or without; no two have the same key.
+    pub backends: Vec<Share>,
+}
+
+/// A backend and its share of the slots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// What the tables hold of it.
+    pub backend: Backend,
+    /// Its share in proportion to the others'; 0: it takes no new flows.
+    pub weight: u32,
+    /// It is there for its flows only: once it is out of the tables, it does not come back.
+    pub leaving: bool,
+}
+
+impl Balanced {
+    /// Who takes new flows, by weight.
+    pub fn members(&self) -> impl Iterator<Item = &Share> {
+        self.backends.iter().filter(|share| share.weight > 0)
+    }
+
+    /// Whether the same backends have the same shares.
+    pub fn has_members_of(&self, other: &Self) -> bool {
+        let member = |share: &Share| (BackendKey::from(&share.backend), share.weight);
+        self.members().map(member).eq(other.members().map(member))
     }
 }
 
@@ -68,61 +121,72 @@ pub struct Desired {
     pub settings: Settings,
     /// MAC addresses by interface index.
     pub interfaces: BTreeMap<u32, [u8; 6]>,
-    /// Every backend of the config, in a slot table or not.
-    pub backends: BTreeMap<BackendKey, Backend>,
     /// Services and DNS addresses.
     pub services: BTreeMap<Endpoint, Wanted>,
-    /// Addresses to answer for on the link.
-    pub claims: BTreeSet<Address>,
+    /// Addresses to answer for, and what: [`ON_LINK`], [`ECHO`].
+    pub addresses: BTreeMap<Address, u64>,
     /// Answers for the kernel.
     pub answers: BTreeMap<AnswerKey, Arc<Answer>>,
+    /// How long an adoption window is open.
+    pub adopt: Duration,
 }
 
 impl Desired {
-    /// Folds an intent with the conditions.
-    pub fn new(intent: &Intent, conditions: &Conditions) -> Self {
+    /// Folds an intent with the conditions at `now`.
+    pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
+        let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), features: 0 };
         let mut desired = Self {
-            settings: Settings { layout: tables::LAYOUT, keys: intent.keys(), returns: 0 },
-            interfaces: conditions.interfaces.clone(),
-            backends: BTreeMap::new(),
+            settings,
+            interfaces: BTreeMap::new(),
             services: BTreeMap::new(),
-            claims: BTreeSet::new(),
+            addresses: BTreeMap::new(),
             answers: BTreeMap::new(),
+            adopt: intent.tracking().adopt,
         };
-        for service in intent.services() {
-            desired.add_service(service, conditions);
-        }
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());
             desired.services.insert(endpoint, Wanted::Dns);
         }
-        desired.add_answers(intent, conditions);
+        for service in intent.services() {
+            desired.settings.features |= features(service);
+            let answers = if service.claim { ON_LINK } else { 0 } | if service.echo { ECHO } else { 0 };
+            if answers != 0 {
+                *desired.addresses.entry(service.endpoint.address).or_default() |= answers;
+            }
+        }
+        desired.refresh(intent, conditions, now, intent.services().iter());
         desired
     }
 
-    fn add_service(&mut self, service: &Service, conditions: &Conditions) {
-        let mut members = Vec::new();
-        let mode = match service.mode {
-            Mode::Dsr => 0,
-            Mode::Nat => NAT,
-        };
-        self.settings.returns |= u64::from(mode);
-        for backend in &service.backends {
-            let key = BackendKey::new(service.endpoint, backend.endpoint, service.mode);
-            let draining = conditions.drains.contains(&(service.endpoint, backend.endpoint));
-            let flags = mode | if draining { DRAINING } else { 0 };
-            let entry = Backend::new(backend.endpoint, service.endpoint, flags);
-            let hop = reach(conditions, service.mode, backend.endpoint.ip());
-            let entry = hop.as_ref().map_or(entry, |hop| entry.via(hop.interface, hop.destination, hop.source));
-            self.backends.insert(key, entry);
-            if hop.is_ok() && !draining && backend.weight > 0 && conditions.up.contains(&backend.target) {
-                members.push(Member { key, weight: backend.weight });
+    /// Folds anew what the conditions have changed of the same intent: some of its services, and what is about none of them.
+    pub fn refresh<'i>(
+        &mut self,
+        intent: &Intent,
+        conditions: &Conditions,
+        now: Duration,
+        services: impl Iterator<Item = &'i Service>,
+    ) {
+        self.interfaces.clone_from(&conditions.interfaces);
+        self.settings.features = intent.services().iter().fold(0, |all, service| all | features(service));
+        if conditions.leaving.keys().any(|key| key.mode == Mode::Nat) {
+            self.settings.features |= RETURNS;
+        }
+        for service in services {
+            let balanced = balanced(service, intent.tunnel(), conditions, now);
+            match self.services.get(&service.endpoint) {
+                Some(Wanted::Balanced(known)) if **known == balanced => (),
+                _ => _ = self.services.insert(service.endpoint, Wanted::Balanced(Arc::new(balanced))),
             }
         }
-        let wanted = Wanted::Balanced { slots: service.slots, members: members.into() };
-        self.services.insert(service.endpoint, wanted);
-        if service.claim {
-            self.claims.insert(service.endpoint.address);
+        self.add_answers(intent, conditions);
+    }
+
+    /// Shares with an earlier one what is equal: what is the same thing need not be compared again.
+    pub fn share(&mut self, earlier: &Self) {
+        for (endpoint, wanted) in &mut self.services {
+            if let Some(known) = earlier.services.get(endpoint).filter(|known| *known == wanted) {
+                *wanted = known.clone();
+            }
         }
     }
 
@@ -137,6 +201,67 @@ impl Desired {
         // Half of the places stay free, so that every answer can change at once without waiting for room.
         self.answers = answers.take(MAX_ANSWERS as usize / 2).collect();
     }
+}
+
+/// What a service needs of every packet.
+fn features(service: &Service) -> u64 {
+    let returns = if service.mode == Mode::Nat { RETURNS } else { 0 };
+    returns | if service.endpoint.port() == 0 { ANY_PORT } else { 0 }
+}
+
+fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Duration) -> Balanced {
+    let mut undecided = false;
+    let mut backends = Vec::with_capacity(service.backends.len());
+    for intent::Backend { endpoint, weight, target } in &service.backends {
+        let drain = conditions.drains.get(&(service.endpoint, *endpoint));
+        let given_up = drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= now);
+        let up = conditions.up.contains(target);
+        let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
+        let (backend, no_hop) = backend(&key, tunnel, conditions, up && !given_up);
+        let draining = if drain.is_some() { DRAINING } else { 0 };
+        let backend = Backend { flags: backend.flags | draining, ..backend };
+        let takes_flows = drain.is_none() && backend.flags & DOWN == 0;
+        let waits = conditions.undecided.contains(target) || up && matches!(no_hop, Some(NoHop::Asked { .. }));
+        undecided |= waits && drain.is_none() && *weight > 0;
+        backends.push(Share { backend, weight: if takes_flows { *weight } else { 0 }, leaving: false });
+    }
+    for (key, leaving) in leaving_of(conditions, service.endpoint) {
+        let (backend, _) = backend(key, tunnel, conditions, leaving.is_up(conditions, now));
+        backends.push(Share { backend, weight: 0, leaving: true });
+    }
+    Balanced {
+        flags: if service.moves { MOVES } else { 0 },
+        slots: service.slots,
+        least_slots: service.least_slots,
+        undecided,
+        backends,
+    }
+}
+
+/// What the tables hold of a backend, and why it has no next hop, if it has none.
+fn backend(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions, up: bool) -> (Backend, Option<NoHop>) {
+    let address = key.own.ip();
+    let flags = match key.mode {
+        Mode::Dsr => 0,
+        Mode::Nat => NAT,
+        Mode::Tunnel if address.is_ipv4() => TUNNEL4,
+        Mode::Tunnel => TUNNEL6,
+    };
+    let entry = |down| Backend::new(key.own, key.service, flags | if down { DOWN } else { 0 });
+    let hop = match reach(conditions, key.mode, address) {
+        Ok(hop) => hop,
+        Err(no_hop) => return (entry(true), Some(no_hop)),
+    };
+    let entry = entry(!up).via(hop.interface, hop.destination, hop.source, hop.mtu);
+    match tunnel.sources(address).filter(|_| key.mode == Mode::Tunnel) {
+        Some(sources) => (entry.through(sources), None),
+        None => (entry, None),
+    }
+}
+
+fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item = (&BackendKey, &Leaving)> {
+    let first = BackendKey { service, own: Endpoint::zeroed(), mode: Mode::Dsr };
+    conditions.leaving.range(first..).take_while(move |(key, _)| key.service == service)
 }
 
 /// The names of the config with their live addresses.

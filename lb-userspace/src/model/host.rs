@@ -1,9 +1,14 @@
 //! Does [`Op`]s on tables in memory, where the path runs as in the kernel.
 
-use super::op::Op;
+use super::{
+    actual::Actual,
+    flows::{FlowCounts, Sweep},
+    intent::Tracking,
+    op::Op,
+};
 use lb_common::{
     host::HostTables,
-    tables::{Interface, Slot},
+    tables::{Interface, Tables as _},
 };
 
 /// Does one step.
@@ -29,8 +34,7 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
             tables.returns.remove(own);
         }
         Op::WriteTable { region, slots } => {
-            let slots = slots.iter().map(|backend| Slot { backend: *backend, zero: 0 });
-            tables.slots.extend((region.first..).zip(slots));
+            tables.slots.extend((region.first..).zip(slots.iter().copied()));
         }
         Op::PutService { id, endpoint, service, .. } => {
             tables.services.insert(*id, *service);
@@ -41,15 +45,23 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
                 service.region = region.word();
             }
         }
+        Op::SetFlags { id, flags, .. } => {
+            if let Some(service) = tables.services.get_mut(id) {
+                service.flags = *flags;
+            }
+        }
+        Op::StoreSlots { region, slots, .. } => {
+            tables.slots.extend(slots.iter().map(|(number, slot)| (region.first + number, *slot)));
+        }
         Op::RemoveService { id, endpoint } => {
             tables.service_ids.remove(endpoint);
             tables.services.remove(id);
         }
-        Op::Claim { address } => {
-            tables.claims.insert(*address, ());
+        Op::PutAddress { address, answers } => {
+            tables.addresses.insert(*address, *answers);
         }
-        Op::Unclaim { address } => {
-            tables.claims.remove(address);
+        Op::RemoveAddress { address } => {
+            tables.addresses.remove(address);
         }
         Op::PutAnswer { key, place, answer } => {
             tables.answers.insert(*place, **answer);
@@ -58,6 +70,36 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
         Op::RemoveAnswer { key } => {
             tables.answer_places.remove(key);
         }
+        Op::Forget { services, backends } => {
+            for (table, key, flow) in tables.flows() {
+                if services.contains(&key.service()) || backends.contains(&flow.backend) {
+                    tables.forget(table, &key);
+                }
+            }
+        }
+        Op::ForgetFlows { flows } => flows.iter().for_each(|(table, key)| tables.forget(*table, key)),
         Op::Grace => (),
     }
+}
+
+/// Sweeps the flow tables: see [`super::flows`].
+pub fn sweep(tables: &mut HostTables, actual: &mut Actual, tracking: Tracking) -> FlowCounts {
+    let mut sweep = look(tables, actual, tracking);
+    let steps = sweep.clean();
+    if !steps.is_empty() {
+        for op in steps.iter().chain([&Op::Grace]) {
+            apply(tables, op);
+            actual.record(op);
+        }
+        sweep = look(tables, actual, tracking);
+    }
+    let (forget, counts) = sweep.end();
+    forget.iter().for_each(|op| apply(tables, op));
+    counts
+}
+
+fn look<'a>(tables: &HostTables, actual: &'a Actual, tracking: Tracking) -> Sweep<'a> {
+    let mut sweep = Sweep::new(actual, tracking, tables.seconds);
+    tables.flows().iter().for_each(|(table, key, flow)| sweep.look(*table, key, *flow));
+    sweep
 }

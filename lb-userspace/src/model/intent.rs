@@ -3,14 +3,22 @@
 //! [`Intent::new`] is the only way to one. It says all that is wrong with a config at once.
 
 mod checks;
+mod limits;
 mod names;
 mod part;
 mod services;
 mod slots;
+mod taken;
+mod tracking;
+mod tunnel;
 mod whole;
 
 use crate::config::{Config, ConfigErrors};
-use lb_common::{hash::Keys, tables::Endpoint};
+use lb_common::{
+    hash::Keys,
+    path::tunnel::Sources,
+    tables::{self, Endpoint},
+};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -30,6 +38,9 @@ pub struct Intent {
     services: Vec<Service>,
     names: Vec<Name>,
     dns: Vec<SocketAddr>,
+    tunnel: Tunnel,
+    tracking: Tracking,
+    limits: Limits,
 }
 
 impl Intent {
@@ -78,6 +89,21 @@ impl Intent {
         &self.dns
     }
 
+    /// Where tunnels to backends come from.
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel
+    }
+
+    /// For how long flows are known.
+    pub fn tracking(&self) -> Tracking {
+        self.tracking
+    }
+
+    /// Sizes of the maps.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Everything that is probed.
     pub fn targets(&self) -> BTreeSet<Target> {
         let backends = self.services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
@@ -89,10 +115,11 @@ impl Intent {
 /// Without the keys: who knows them can aim at a slot.
 impl fmt::Debug for Intent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interfaces, attach, socket, pins, keys: _, services, names, dns } = self;
+        let Self { interfaces, attach, socket, pins, keys: _, services, names, dns, tunnel, tracking, limits } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);
-        shown.field("services", services).field("names", names).field("dns", dns).finish_non_exhaustive()
+        shown.field("services", services).field("names", names).field("dns", dns).field("tunnel", tunnel);
+        shown.field("tracking", tracking).field("limits", limits).finish_non_exhaustive()
     }
 }
 
@@ -110,25 +137,33 @@ pub enum Attach {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Where clients connect to.
+    /// Where clients connect to; port 0: all ports that no other service has.
     pub endpoint: Endpoint,
     /// How packets reach its backends.
     pub mode: Mode,
     /// Size of its slot table: a prime, large enough that every backend with a weight has an exact share of 2 slots or more.
     pub slots: u32,
+    /// In a table with fewer slots some backend could be without any.
+    pub least_slots: u32,
+    /// Whether a UDP packet of a flow that is not tracked begins one, whoever had its slot before a change.
+    pub moves: bool,
     /// Whether the balancer answers for the address on the link.
     pub claim: bool,
+    /// Whether it answers echo requests to the address; the same for all services there.
+    pub echo: bool,
     /// Its backends as they are written; no two have the same endpoint, at least one has a weight.
     pub backends: Vec<Backend>,
 }
 
 /// How packets reach a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// Only the MAC address changes.
     Dsr,
     /// Address and port are rewritten, and restored in the replies.
     Nat,
+    /// Packets travel behind an outer IP header.
+    Tunnel,
 }
 
 impl fmt::Display for Mode {
@@ -136,6 +171,7 @@ impl fmt::Display for Mode {
         formatter.write_str(match self {
             Self::Dsr => "dsr",
             Self::Nat => "nat",
+            Self::Tunnel => "tunnel",
         })
     }
 }
@@ -143,7 +179,8 @@ impl fmt::Display for Mode {
 /// A server behind a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Where it is: of the service's family and protocol, and in mode `dsr` of its port.
+    /// Where it is: of the service's protocol, of its port unless the mode is `nat`, and of its family unless the
+    /// mode is `tunnel`. Port 0: packets arrive at the port that they were sent to.
     pub endpoint: Endpoint,
     /// Its share in proportion to the others'; 0: it takes no traffic.
     pub weight: u32,
@@ -171,6 +208,52 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row that take it down; at least one.
     pub fall: u32,
+}
+
+/// Where tunnels to backends come from; what is missing is not needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// For backends with an IPv4 address.
+    pub ipv4: Option<Sources>,
+    /// For backends with an IPv6 address.
+    pub ipv6: Option<Sources>,
+}
+
+impl Tunnel {
+    /// For a backend at this address.
+    pub const fn sources(&self, backend: IpAddr) -> Option<Sources> {
+        if backend.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+/// For how long flows are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// After a change of a slot, a flow that is not known yet belongs to who had the slot before.
+    pub adopt: Duration,
+    /// A TCP flow that is silent for longer is over.
+    pub tcp_idle: Duration,
+    /// A UDP flow that is silent for longer is over.
+    pub udp_idle: Duration,
+    /// After this the flows of a backend that is drained or removed are given up.
+    pub drain: Option<Duration>,
+}
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Services and DNS addresses.
+    pub services: u32,
+    /// Backends, counted once for each service that they are behind.
+    pub backends: u32,
+    /// Tracked flows.
+    pub flows: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { services: tables::DEFAULT_SERVICES, backends: tables::DEFAULT_BACKENDS, flows: tables::DEFAULT_FLOWS }
+    }
 }
 
 /// A name in DNS.

@@ -1,13 +1,18 @@
 //! What should be, what is, and the steps between: pure. Nothing here does I/O, awaits, or reads a clock.
 
 pub mod actual;
+pub mod backends;
 pub mod desired;
 pub mod dns;
+pub mod flows;
 pub mod health;
 pub mod host;
 pub mod intent;
+pub mod leaving;
 pub mod maglev;
 pub mod op;
 pub mod plan;
+pub mod prefix;
 pub mod reach;
 pub mod space;
+pub mod tracking;

@@ -1,11 +1,13 @@
 //! One step of a change to the tables.
 
-use super::desired::Member;
-use lb_common::tables::{Address, Answer, AnswerKey, Backend, Endpoint, Region, Service, Settings};
-use std::sync::Arc;
+use super::desired::Balanced;
+use lb_common::tables::{
+    Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Region, Service, Settings, Slot,
+};
+use std::{sync::Arc, time::Duration};
 
-/// One step of a change to the tables. Each is done wholly or not at all as far as a packet can see, but for the next hop of
-/// a [`Backend`] in use.
+/// One step of a change to the tables. As far as a packet can see, each is done wholly or not at all, but for the next hop of a
+/// [`Backend`] in use, and for [`Op::StoreSlots`], which is done slot by slot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Writes what holds for every packet.
@@ -22,7 +24,7 @@ pub enum Op {
         /// Its index.
         index: u32,
     },
-    /// Writes a backend under an id that is new, or the next hop of one that is in use.
+    /// Writes a backend under an id that is new, or the state and the next hop of one that is in use.
     PutBackend {
         /// Its id.
         id: u32,
@@ -50,8 +52,8 @@ pub enum Op {
     WriteTable {
         /// The place.
         region: Region,
-        /// Ids of backends, one a slot.
-        slots: Arc<[u32]>,
+        /// The slots.
+        slots: Arc<[Slot]>,
     },
     /// Adds a service or a DNS address.
     PutService {
@@ -61,8 +63,19 @@ pub enum Op {
         endpoint: Endpoint,
         /// What is written.
         service: Service,
-        /// What its table was made from.
-        members: Arc<[Member]>,
+        /// Its slots, which are written already.
+        slots: Arc<[Slot]>,
+        /// What is reached with it.
+        reached: Option<Arc<Balanced>>,
+    },
+    /// Writes what a service is; its table stays.
+    SetFlags {
+        /// Its id.
+        id: u32,
+        /// Where it is.
+        endpoint: Endpoint,
+        /// [`Service::flags`].
+        flags: u32,
     },
     /// Swaps a service's table for another one.
     SwapTable {
@@ -72,23 +85,40 @@ pub enum Op {
         endpoint: Endpoint,
         /// The table's place.
         region: Region,
-        /// What the table was made from.
-        members: Arc<[Member]>,
+        /// Its slots, which are written already.
+        slots: Arc<[Slot]>,
+        /// What is reached with it.
+        reached: Option<Arc<Balanced>>,
     },
-    /// Removes a service or a DNS address.
+    /// Stores slots of a table in use, one after the other.
+    StoreSlots {
+        /// The service's endpoint.
+        endpoint: Endpoint,
+        /// The table's place.
+        region: Region,
+        /// The slots, each with its number in the table; there may be none.
+        slots: Arc<[(u32, Slot)]>,
+        /// When the adoption windows end that these slots open.
+        deadline: Duration,
+        /// What is reached with it, if anything is.
+        reached: Option<Arc<Balanced>>,
+    },
+    /// Removes a service or a DNS address. Its id stays taken until its flows are forgotten.
     RemoveService {
         /// Its id.
         id: u32,
         /// Where it is.
         endpoint: Endpoint,
     },
-    /// Answers for an address on the link.
-    Claim {
+    /// Answers for an address.
+    PutAddress {
         /// The address.
         address: Address,
+        /// What is answered: [`lb_common::tables::ON_LINK`], [`lb_common::tables::ECHO`].
+        answers: u64,
     },
     /// No longer does so.
-    Unclaim {
+    RemoveAddress {
         /// The address.
         address: Address,
     },
@@ -105,6 +135,18 @@ pub enum Op {
     RemoveAnswer {
         /// What found the answer.
         key: AnswerKey,
+    },
+    /// Forgets the flows of services that are removed and of backends that nothing leads to. A grace period has passed since.
+    Forget {
+        /// Ids of services, which are free afterwards.
+        services: Arc<[u32]>,
+        /// Ids of backends.
+        backends: Arc<[u32]>,
+    },
+    /// Forgets these flows, which no packet looks for any more.
+    ForgetFlows {
+        /// Which ones, and where they are.
+        flows: Arc<[(FlowTable, FlowKey)]>,
     },
     /// Waits until no program run sees what was taken away before. What was freed may be used again afterwards.
     Grace,

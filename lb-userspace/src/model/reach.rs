@@ -13,6 +13,8 @@ pub struct Hop {
     pub destination: [u8; 6],
     /// MAC address of the interface.
     pub source: [u8; 6],
+    /// Bytes of the longest packet that the way takes.
+    pub mtu: u16,
 }
 
 /// A way to a backend.
@@ -63,6 +65,32 @@ pub enum NoHop {
         /// The router.
         gateway: IpAddr,
     },
+}
+
+/// Bytes that every link must take as one IPv6 packet (RFC 8200 section 5): a sender need not send shorter ones.
+const LEAST_MTU: u16 = 1_280;
+
+/// Why a way is too narrow for some clients, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "its way takes packets of {mtu} bytes, and clients may send what needs {least}; raise the mtu of the interface or the route"
+)]
+pub struct Narrow {
+    /// What it takes.
+    pub mtu: u16,
+    /// What it should.
+    pub least: u16,
+}
+
+/// Whether a way to a backend at this address is too narrow.
+pub const fn narrow(mode: Mode, address: IpAddr, hop: &Hop) -> Option<Narrow> {
+    let overhead = match (mode, address) {
+        (Mode::Tunnel, IpAddr::V4(_)) => 20,
+        (Mode::Tunnel, IpAddr::V6(_)) => 40,
+        (Mode::Dsr | Mode::Nat, _) => 0,
+    };
+    let (mtu, least) = (hop.mtu, LEAST_MTU + overhead);
+    if mtu < least { Some(Narrow { mtu, least }) } else { None }
 }
 
 /// The next hop toward a backend at this address, if packets in this forward mode can take it.

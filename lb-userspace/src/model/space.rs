@@ -1,7 +1,7 @@
 //! Who holds which ids and which stretch of the slot space. What is given back is free only after a grace period.
 
 use lb_common::tables::{CHUNK_SLOTS, MAX_CHUNKS, Region};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Ids from zero up to a limit.
 #[derive(Clone, Debug)]
@@ -9,14 +9,20 @@ pub struct Ids {
     limit: u32,
     /// All below are taken.
     first_free: u32,
-    taken: BTreeSet<u32>,
+    /// One bit for each id: a million ids are cheap to copy.
+    taken: Vec<u64>,
     retired: Vec<u32>,
 }
 
 impl Ids {
     /// Ids below `limit`.
     pub fn new(limit: u32) -> Self {
-        Self { limit, first_free: 0, taken: BTreeSet::new(), retired: Vec::new() }
+        Self { limit, first_free: 0, taken: Vec::new(), retired: Vec::new() }
+    }
+
+    /// How many there are.
+    pub fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// The lowest free id.
@@ -26,10 +32,28 @@ impl Ids {
 
     /// Takes an id.
     pub fn take(&mut self, id: u32) {
-        self.taken.insert(id);
-        while self.taken.contains(&self.first_free) {
-            self.first_free += 1;
+        let (word, bit) = place(id);
+        if word >= self.taken.len() {
+            self.taken.resize(word + 1, 0);
         }
+        if let Some(taken) = self.taken.get_mut(word) {
+            *taken |= bit;
+        }
+        if id == self.first_free {
+            self.first_free = self.free_from(id);
+        }
+    }
+
+    fn free_from(&self, id: u32) -> u32 {
+        let (first, bit) = place(id);
+        for (index, word) in self.taken.iter().enumerate().skip(first) {
+            let below = if index == first { bit - 1 } else { 0 };
+            let free = !(word | below);
+            if free != 0 {
+                return index as u32 * u64::BITS + free.trailing_zeros();
+            }
+        }
+        id.max(self.taken.len() as u32 * u64::BITS)
     }
 
     /// Gives an id back, to be free after a grace period.
@@ -37,11 +61,19 @@ impl Ids {
         self.retired.push(id);
     }
 
+    /// Gives back an id that nothing can lead to any more: it is free at once.
+    pub fn release(&mut self, id: u32) {
+        let (word, bit) = place(id);
+        if let Some(taken) = self.taken.get_mut(word) {
+            *taken &= !bit;
+            self.first_free = self.first_free.min(id);
+        }
+    }
+
     /// A grace period is over.
     pub fn grace(&mut self) {
-        for id in self.retired.drain(..) {
-            self.taken.remove(&id);
-            self.first_free = self.first_free.min(id);
+        for id in std::mem::take(&mut self.retired) {
+            self.release(id);
         }
     }
 
@@ -51,44 +83,65 @@ impl Ids {
     }
 }
 
+fn place(id: u32) -> (usize, u64) {
+    ((id / u64::BITS) as usize, 1 << (id % u64::BITS))
+}
+
 /// Stretches of the slot space.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Regions {
-    taken: BTreeMap<u32, u32>,
-    retired: Vec<u32>,
+    /// Free stretches, each with its length: no two of them meet.
+    free: BTreeMap<u32, u32>,
+    retired: Vec<Region>,
+}
+
+impl Default for Regions {
+    fn default() -> Self {
+        Self { free: BTreeMap::from([(0, MAX_CHUNKS * CHUNK_SLOTS)]), retired: Vec::new() }
+    }
 }
 
 impl Regions {
     /// The first free stretch of this many slots.
     pub fn first_free(&self, slots: u32) -> Option<Region> {
-        let mut first = 0;
-        for (taken, length) in &self.taken {
-            if taken - first >= slots {
-                break;
-            }
-            first = taken + length;
-        }
-        (first.checked_add(slots)? <= MAX_CHUNKS * CHUNK_SLOTS).then_some(Region { first, slots })
+        let (first, _) = self.free.iter().find(|(_, length)| **length >= slots)?;
+        Some(Region { first: *first, slots })
     }
 
-    /// Takes a stretch.
+    /// Takes a stretch, if it is free.
     pub fn take(&mut self, region: Region) {
-        if region.slots != 0 {
-            self.taken.insert(region.first, region.slots);
+        let Region { first, slots } = region;
+        let found = self.free.range(..=first).next_back().map(|(start, length)| (*start, *length));
+        let Some((start, length)) = found.filter(|(start, length)| slots > 0 && first + slots <= start + length) else {
+            return;
+        };
+        self.free.remove(&start);
+        for (start, end) in [(start, first), (first + slots, start + length)] {
+            if start < end {
+                self.free.insert(start, end - start);
+            }
         }
     }
 
     /// Gives a stretch back, to be free after a grace period.
     pub fn retire(&mut self, region: Region) {
         if region.slots != 0 {
-            self.retired.push(region.first);
+            self.retired.push(region);
         }
     }
 
     /// A grace period is over.
     pub fn grace(&mut self) {
-        for first in self.retired.drain(..) {
-            self.taken.remove(&first);
+        for Region { first, slots } in std::mem::take(&mut self.retired) {
+            let (mut first, mut length) = (first, slots);
+            if let Some(behind) = self.free.remove(&(first + length)) {
+                length += behind;
+            }
+            let before = self.free.range(..first).next_back().map(|(start, length)| (*start, *length));
+            if let Some((start, before)) = before.filter(|(start, before)| start + before == first) {
+                (first, length) = (start, before + length);
+            }
+            self.free.insert(first, length);
         }
     }
 
@@ -102,6 +155,7 @@ impl Regions {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn an_id_is_free_again_only_after_a_grace_period() {
@@ -115,13 +169,31 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_nothing_leads_to_is_free_at_once() {
+        let mut ids = Ids::new(200);
+        (0..200).for_each(|id| ids.take(id));
+        ids.release(130);
+        assert_eq!(ids.lowest_free(), Some(130));
+        ids.take(130);
+        assert_eq!(ids.lowest_free(), None);
+    }
+
+    #[test]
     fn a_full_slot_space_says_so() {
         let mut regions = Regions::default();
+        let mut held = Vec::new();
         while let Some(region) = regions.first_free(65_537) {
             regions.take(region);
+            held.push(region);
         }
-        assert!(regions.taken.len() >= 512);
-        assert_eq!(regions.first_free(65_537), None);
+        assert!(held.len() >= 512);
+        for region in held.iter().rev() {
+            assert_eq!(regions.first_free(MAX_CHUNKS * CHUNK_SLOTS), None);
+            regions.retire(*region);
+            regions.grace();
+        }
+        // The pieces have become one again.
+        assert_eq!(regions.first_free(MAX_CHUNKS * CHUNK_SLOTS).map(|region| region.first), Some(0));
     }
 
     proptest! {

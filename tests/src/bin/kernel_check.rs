@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use std::{fs, process::ExitCode};
 use tests::{
-    Lab, Layout,
+    Lab, Layout, decap,
     fixture::{self, Fixture},
     followed::followed,
     frames,
@@ -43,8 +43,26 @@ fn brief(text: &str) -> String {
 fn check() -> Result<serde_json::Value> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let followed = followed()?;
-    let frames = compare_frames()?;
+    let frames = compare_frames()? + compare_tunnels()?;
     Ok(json!({ "release": release.trim(), "followed": followed, "frames": frames }))
+}
+
+/// As [`compare_frames`], with the decapsulator.
+fn compare_tunnels() -> Result<usize> {
+    let mut fixture = decap::Fixture::load()?;
+    let mutations = decap::mutations::Mutations::of(decap::frames::all()?).take(MUTATIONS);
+    let mut count = 0;
+    for named in decap::frames::all()?.into_iter().chain(mutations) {
+        let (kernel, host) = (fixture.in_kernel(&named.frame)?, fixture.on_host(&named.frame));
+        ensure!(
+            kernel == host,
+            "{} of {:02x?}: the kernel's {kernel:02x?}, the host's {host:02x?}",
+            named.name,
+            named.frame
+        );
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Runs all frames in the kernel and on the host, and returns how many.

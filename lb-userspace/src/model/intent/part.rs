@@ -107,7 +107,11 @@ impl Part<'_, '_> {
 
     /// A port.
     pub(super) fn port(&mut self, what: &'static str, written: &Spanned<i64>) -> Option<u16> {
-        let value = *written.get_ref();
+        self.port_number(what, written, *written.get_ref())
+    }
+
+    /// A port that is written somehow, as this number.
+    pub(super) fn port_number<T>(&mut self, what: &'static str, written: &Spanned<T>, value: i64) -> Option<u16> {
         let port = u16::try_from(value).ok().filter(|port| *port > 0);
         if port.is_none() {
             self.report(written, Problem::NotAPort { what, value });
@@ -127,6 +131,16 @@ impl Part<'_, '_> {
     /// An address that one machine can have.
     pub(super) fn address_of_machine(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
         let address = self.address(what, written)?;
+        self.usable(what, written, address)
+    }
+
+    /// An address that other machines can send to.
+    pub(super) fn address_on_network(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
+        let address = self.address(what, written)?;
+        self.usable_on_network(what, written, address)
+    }
+
+    fn usable(&mut self, what: &'static str, written: &Spanned<String>, address: IpAddr) -> Option<IpAddr> {
         if let Some((kind, cure)) = unusable(address) {
             self.report(written, Problem::UnusableAddress { what, address, kind, cure });
             return None;
@@ -134,9 +148,14 @@ impl Part<'_, '_> {
         Some(address)
     }
 
-    /// An address that other machines can send to.
-    pub(super) fn address_on_network(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
-        let address = self.address_of_machine(what, written)?;
+    /// The address, if other machines can send to it.
+    pub(super) fn usable_on_network(
+        &mut self,
+        what: &'static str,
+        written: &Spanned<String>,
+        address: IpAddr,
+    ) -> Option<IpAddr> {
+        let address = self.usable(what, written, address)?;
         if address.is_loopback() {
             let (kind, cure) = ("a loopback address", ONE_MACHINE);
             self.report(written, Problem::UnusableAddress { what, address, kind, cure });
@@ -156,7 +175,7 @@ impl Part<'_, '_> {
         let choice = choices.iter().find(|(word, _)| word == value);
         if choice.is_none() {
             let known: Vec<_> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-            self.report(written, Problem::UnknownChoice { what, value: value.clone(), known: known.join(" or ") });
+            self.report(written, Problem::UnknownChoice { what, value: value.clone(), known: either(&known) });
         }
         choice.map(|(_, choice)| *choice)
     }
@@ -172,6 +191,16 @@ impl Part<'_, '_> {
             Some(written) => self.choice(what, written, choices),
             None => choices.first().map(|(_, choice)| *choice),
         }
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn either(words: &[String]) -> String {
+    match words {
+        [some @ .., but_one, last] => {
+            some.iter().map(|word| format!("{word}, ")).collect::<String>() + but_one + " or " + last
+        }
+        _ => words.concat(),
     }
 }
 

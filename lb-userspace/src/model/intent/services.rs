@@ -5,10 +5,12 @@ use super::{
     checks::{Checks, Probe},
     part::{Part, Problems},
     slots,
+    taken::Taken,
+    tunnel,
 };
 use crate::config::{
     Place, Problem,
-    schema::{self, Table},
+    schema::{self, Port, Table},
 };
 use lb_common::{
     tables::Endpoint,
@@ -24,6 +26,9 @@ use toml::Spanned;
 /// Greater differences than these would fit no slot table.
 const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
 const DEFAULT_WEIGHT: u32 = 1;
+/// The port of an [`Endpoint`] on any.
+const ANY: u16 = 0;
+const MODES: [(&str, Mode); 3] = [("dsr", Mode::Dsr), ("nat", Mode::Nat), ("tunnel", Mode::Tunnel)];
 
 /// Reads the services. Those that something is wrong with may be left out.
 pub(super) fn read(
@@ -32,21 +37,13 @@ pub(super) fn read(
     dns: &[SocketAddr],
     problems: &mut Problems<'_>,
 ) -> Vec<Service> {
-    let mut taken = Taken { dns, names: BTreeMap::new(), endpoints: BTreeMap::new(), nat_backends: BTreeMap::new() };
+    let mut taken = Taken::by(dns);
     let services = file.service.iter().filter_map(|written| {
         let name = written.get_ref().name.as_ref();
         let place = name.map_or(Place::Top, |name| Place::Service(name.get_ref().clone()));
-        service(written, checks, &mut taken, &mut problems.part(place, Some(written.span())))
+        service(file, written, checks, &mut taken, &mut problems.part(place, Some(written.span())))
     });
     services.collect()
-}
-
-/// What is taken by DNS and by the services so far: by which one, and at which line.
-struct Taken<'a> {
-    dns: &'a [SocketAddr],
-    names: BTreeMap<String, usize>,
-    endpoints: BTreeMap<Endpoint, (String, usize)>,
-    nat_backends: BTreeMap<Endpoint, (String, usize)>,
 }
 
 /// What a service's backends go by, as far as it is right.
@@ -66,6 +63,7 @@ impl Front {
 }
 
 fn service(
+    file: &schema::File,
     spanned: &Spanned<Table<schema::Service>>,
     checks: &Checks,
     taken: &mut Taken<'_>,
@@ -74,22 +72,42 @@ fn service(
     let written = spanned.get_ref();
     let front = front(written, checks, taken, part);
     let endpoint = front.endpoint();
+    let line = part.line(spanned);
     if let Some(endpoint) = endpoint {
-        take_endpoint(endpoint, &front, part.line(spanned), taken, part);
+        taken.endpoint(endpoint, &front.name, line, part);
     }
     let claim = part.choice_or_first("claim", &written.claim, &[("link", true), ("routed", false)]);
+    let moves = part.choice_or_first("udp", &written.udp, &[("follow", false), ("move", true)]);
+    if let (Some(udp), Some(TCP)) = (&written.udp, front.protocol) {
+        part.report(udp, Problem::UdpOfTcp);
+    }
+    let echo = written.echo.as_ref().is_none_or(|echo| *echo.get_ref());
+    if let Some(address) = front.address {
+        taken.echo(address, echo, &front.name, line, part);
+    }
     let mut own = BTreeMap::new();
     let backends = written.backend.iter().map(|written| backend(written, &front, &mut own, taken, part));
     // Each of them reports what is wrong with it, whether or not one before is right.
     let backends: Vec<_> = backends.collect();
+    if let (Some(Mode::Tunnel), Some(mode)) = (front.mode, &written.mode) {
+        let both = backends.iter().zip(&written.backend);
+        let addresses = both.filter_map(|(backend, written)| {
+            Some((backend.as_ref()?.endpoint.ip(), written.get_ref().address.as_ref()?))
+        });
+        tunnel::check(file, mode, addresses, part);
+    }
     let backends: Option<Vec<_>> = backends.into_iter().collect();
-    let slots = slots(written, backends.as_deref(), part);
+    let size = size(written, backends.as_deref(), part);
+    let (slots, least_slots) = size?;
     Some(Service {
         name: front.name,
         endpoint: endpoint?,
         mode: front.mode?,
-        slots: slots?,
+        slots,
+        least_slots,
+        moves: moves?,
         claim: claim?,
+        echo,
         backends: backends?,
     })
 }
@@ -97,53 +115,55 @@ fn service(
 fn front(written: &schema::Service, checks: &Checks, taken: &mut Taken<'_>, part: &mut Part<'_, '_>) -> Front {
     let name = part.required("name", &written.name, "name = \"...\"");
     if let Some(name) = name {
-        take_name(name, taken, part);
+        taken.name(name, part);
     }
     let address = part.required("address", &written.address, "address = \"...\", where clients connect to");
-    let port = part.required("port", &written.port, "port = ..., where clients connect to");
+    let port = part.required("port", &written.port, "port = ..., where clients connect to, or port = \"any\"");
+    let port = port.and_then(|port| port_of_service(port, part));
     let protocol = part.choice_or_first("protocol", &written.protocol, &[("tcp", TCP), ("udp", UDP)]);
-    let mode = part.required("mode", &written.mode, "mode = \"dsr\" or mode = \"nat\"");
+    let mode = part.required("mode", &written.mode, "mode = \"dsr\", mode = \"nat\" or mode = \"tunnel\"");
     Front {
         name: name.map(|name| name.get_ref().clone()).unwrap_or_default(),
         address: address.and_then(|address| part.address_on_network("address", address)),
-        port: port.and_then(|port| part.port("port", port)),
+        port,
         protocol,
-        mode: mode.and_then(|mode| part.choice("mode", mode, &[("dsr", Mode::Dsr), ("nat", Mode::Nat)])),
-        probe: match &written.check {
-            Some(check) if protocol == Some(UDP) => checks.named_with_port(check, "a udp service", part),
-            Some(check) => checks.named(check, part),
-            None if protocol == Some(UDP) => {
-                part.report_here(Problem::UdpWithoutCheck);
-                None
-            }
-            None => Some(Probe::of_services()),
-        },
+        mode: mode.and_then(|mode| part.choice("mode", mode, &MODES)),
+        probe: probe(written, port, protocol, checks, part),
     }
 }
 
-fn take_name(written: &Spanned<String>, taken: &mut Taken<'_>, part: &mut Part<'_, '_>) {
-    let name = written.get_ref();
-    // Names are typed in commands, and stand in logs and metrics.
-    let odd = |character: char| !character.is_ascii_alphanumeric() && !"-_.".contains(character);
-    if name.is_empty() || name.contains(odd) {
-        part.report(written, Problem::ServiceName { name: name.clone() });
-    } else if let Some(line) = taken.names.get(name) {
-        part.report(written, Problem::DuplicateServiceName { line: *line });
-    } else {
-        taken.names.insert(name.clone(), part.line(written));
+fn port_of_service(written: &Spanned<Port>, part: &mut Part<'_, '_>) -> Option<u16> {
+    match written.get_ref() {
+        Port::Word(word) if word == "any" => Some(ANY),
+        Port::Word(word) => {
+            part.report(written, Problem::UnknownPort { word: word.clone() });
+            None
+        }
+        Port::Number(number) => part.port_number("port", written, *number),
     }
 }
 
-fn take_endpoint(endpoint: Endpoint, front: &Front, line: usize, taken: &mut Taken<'_>, part: &mut Part<'_, '_>) {
-    let (address, port) = (endpoint.ip(), endpoint.port());
-    // Whatever the protocol: what does not fit in UDP is asked again over TCP.
-    if taken.dns.contains(&SocketAddr::new(address, port)) {
-        part.report_here(Problem::ServiceAtDns { address, port });
-    }
-    if let Some((other, line)) = taken.endpoints.get(&endpoint) {
-        part.report_here(Problem::DuplicateService { other: other.clone(), line: *line });
-    } else {
-        taken.endpoints.insert(endpoint, (front.name.clone(), line));
+/// What is probed for the backends: where a service has no TCP port of its own, it takes a check that has one.
+fn probe(
+    written: &schema::Service,
+    port: Option<u16>,
+    protocol: Option<u8>,
+    checks: &Checks,
+    part: &mut Part<'_, '_>,
+) -> Option<Probe> {
+    let portless = match (protocol, port) {
+        (Some(UDP), _) => Some("a udp service"),
+        (_, Some(ANY)) => Some("a service on any port"),
+        _ => None,
+    };
+    match (&written.check, portless) {
+        (Some(check), Some(user)) => checks.named_with_port(check, user, part),
+        (Some(check), None) => checks.named(check, part),
+        (None, Some(user)) => {
+            part.report_here(Problem::WithoutCheck { user });
+            None
+        }
+        (None, None) => Some(Probe::of_services()),
     }
 }
 
@@ -157,7 +177,7 @@ fn backend(
     let written = spanned.get_ref();
     let weight = part.number_or("weight", &written.weight, WEIGHTS, DEFAULT_WEIGHT);
     let port = match &written.port {
-        Some(port) => backend_port(port, front, part),
+        Some(port) => port_of_backend(port, front, part),
         None => front.port,
     };
     let Some(address_at) = &written.address else {
@@ -165,37 +185,39 @@ fn backend(
         return None;
     };
     let address = part.address_on_network("backend address", address_at)?;
-    if let Some(service) = front.address.filter(|service| service.is_ipv4() != address.is_ipv4()) {
+    let other_family = front.address.filter(|service| service.is_ipv4() != address.is_ipv4());
+    if let Some(service) = other_family.filter(|_| front.mode != Some(Mode::Tunnel)) {
         part.report(address_at, Problem::OtherFamily { backend: address, service });
     }
     let port = port?;
-    let line = part.line(spanned);
-    if let Some(line) = own.insert((address, port), line) {
+    if let Some(line) = own.insert((address, port), part.line(spanned)) {
         part.report(spanned, Problem::DuplicateBackend { address, port, line });
         return None;
     }
     let endpoint = Endpoint::new(address, front.protocol?, port);
     if front.mode == Some(Mode::Nat) {
-        if let Some((other, line)) = taken.nat_backends.get(&endpoint).cloned() {
-            part.report(spanned, Problem::SharedNatBackend { address, port, other, line });
-        }
-        taken.nat_backends.insert(endpoint, (front.name.clone(), line));
+        taken.nat_backend(endpoint, &front.name, spanned, part);
     }
     Some(Backend { endpoint, weight: weight?, target: front.probe?.target(address, port) })
 }
 
-fn backend_port(written: &Spanned<i64>, front: &Front, part: &mut Part<'_, '_>) -> Option<u16> {
+fn port_of_backend(written: &Spanned<i64>, front: &Front, part: &mut Part<'_, '_>) -> Option<u16> {
     let backend = part.port("backend port", written)?;
-    if let (Some(Mode::Dsr), Some(service)) = (front.mode, front.port)
-        && backend != service
-    {
-        part.report(written, Problem::DsrPort { backend, service });
+    match (front.mode, front.port) {
+        (_, Some(ANY)) => {
+            part.report(written, Problem::BackendPortOfAny);
+            Some(ANY)
+        }
+        (Some(mode @ (Mode::Dsr | Mode::Tunnel)), Some(service)) if backend != service => {
+            part.report(written, Problem::OtherPort { backend, service, mode });
+            Some(backend)
+        }
+        _ => Some(backend),
     }
-    Some(backend)
 }
 
-/// The size of the slot table; `backends` are there if nothing is wrong with them.
-fn slots(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<u32> {
+/// The size of the slot table, and the least that it could be; `backends` are there if nothing is wrong with them.
+fn size(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<(u32, u32)> {
     if written.backend.is_empty() {
         part.report_here(Problem::NoBackends);
         return None;
@@ -220,7 +242,7 @@ fn slots(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Par
             None => part.report_here(problem),
         }
     }
-    Some(slots)
+    Some((slots, slots::enough_for_one(weight, total)))
 }
 
 fn written_slots(written: &Spanned<i64>, part: &mut Part<'_, '_>) -> Option<u32> {

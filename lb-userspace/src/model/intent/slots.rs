@@ -34,6 +34,12 @@ pub(super) fn least_slots(weight: u32, total: u64) -> u64 {
     (LEAST_SHARE * total).div_ceil(weight.into())
 }
 
+/// The number of slots from which on the exact share of this weight, not zero, out of this total is a whole slot: with fewer it
+/// may get none.
+pub(super) fn enough_for_one(weight: u32, total: u64) -> u32 {
+    u32::try_from(total.div_ceil(weight.into())).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

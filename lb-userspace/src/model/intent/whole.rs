@@ -1,11 +1,11 @@
 //! The whole config: its parts one by one, and what is about no single one of them.
 
 use super::{
-    Attach, Intent, Service,
+    Attach, Intent, Limits, Service,
     checks::Checks,
-    names,
+    limits, names,
     part::{Part, Problems},
-    services,
+    services, tracking, tunnel,
 };
 use crate::config::{
     Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
@@ -13,7 +13,7 @@ use crate::config::{
 };
 use lb_common::{
     hash::Keys,
-    tables::{CHUNK_SLOTS, MAX_BACKENDS, MAX_CHUNKS, MAX_INTERFACES, MAX_SERVICES},
+    tables::{CHUNK_SLOTS, MAX_CHUNKS, MAX_INTERFACES},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -33,8 +33,10 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let checks = Checks::read(file, &mut problems);
     let (dns, names) = names::read(file, &checks, &mut problems);
     let services = services::read(file, &checks, &dns, &mut problems);
+    let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
+    let limits = limits::read(file, &mut problems);
     let mut top = problems.part(Place::Top, None);
-    bound(file, &mut top);
+    bound(file, limits, &mut top);
     bound_slots(&services, &mut top);
     let interfaces = interfaces(file, &mut top);
     let attach =
@@ -46,23 +48,38 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     }
     let keys = secret(config, &mut top).map(keys);
     let intent = move || {
-        Some(Intent { interfaces, attach: attach?, socket: socket?, pins: pins?, keys: keys?, services, names, dns })
+        Some(Intent {
+            interfaces,
+            attach: attach?,
+            socket: socket?,
+            pins: pins?,
+            keys: keys?,
+            services,
+            names,
+            dns,
+            tunnel,
+            tracking,
+            limits,
+        })
     };
     problems.unless(intent())
 }
 
 /// What there is has to be something, and fit the maps.
-fn bound(file: &File, part: &mut Part<'_, '_>) {
+fn bound(file: &File, limits: Limits, part: &mut Part<'_, '_>) {
+    let interfaces = file.interfaces.len();
+    if interfaces > MAX_INTERFACES as usize {
+        part.report_here(Problem::TooMany { what: "interfaces", count: interfaces, most: MAX_INTERFACES });
+    }
     let listens = file.dns.as_ref().map_or(0, |dns| dns.get_ref().listen.len());
     let backends = file.service.iter().map(|service| service.get_ref().backend.len()).sum();
     let all = [
-        ("interfaces", file.interfaces.len(), MAX_INTERFACES),
-        ("services and DNS addresses", file.service.len() + listens, MAX_SERVICES),
-        ("backends", backends, MAX_BACKENDS),
+        ("services and DNS addresses", file.service.len() + listens, "services", limits.services),
+        ("backends", backends, "backends", limits.backends),
     ];
-    for (what, count, most) in all {
-        if count > most as usize {
-            part.report_here(Problem::TooMany { what, count, most });
+    for (what, count, key, limit) in all {
+        if count > limit as usize {
+            part.report_here(Problem::BeyondLimit { what, count, key, limit });
         }
     }
     if file.service.is_empty() && file.dns.is_none() {

@@ -1,0 +1,65 @@
+//! What an agent takes over from an earlier one: what it held for up, drained, and asked for, and whose flows are still there.
+
+use super::Agent;
+use crate::model::{
+    backends::{BackendKey, is_live},
+    desired::Draining,
+    dns::render,
+    health::Health,
+    leaving::leaving,
+    reach::{Hop, Way},
+};
+use lb_common::{
+    tables::{Backend, DRAINING},
+    wire::ethernet,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Agent {
+    pub(super) fn inherit(&mut self) {
+        let mut answered = BTreeSet::new();
+        for (_, answer) in self.actual.answers.values() {
+            let Some(asked) = render::asked(answer) else { continue };
+            answered.extend(render::addresses(answer).into_iter().map(|address| (asked.wire.clone(), address)));
+            self.conditions.asked.insert(asked);
+        }
+        for service in self.intent.services() {
+            for backend in &service.backends {
+                let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
+                let Some((_, entry)) = self.actual.backends.get(&key) else { continue };
+                if is_live(entry) {
+                    self.health.insert(backend.target, Health::inherited_up());
+                    self.conditions.ways.insert(key.own.ip(), Ok(way(entry)));
+                }
+                if entry.flags & DRAINING != 0 {
+                    // What the operator had set is not in the maps.
+                    let deadline = self.intent.tracking().drain;
+                    let draining = Draining { since: self.now(), deadline: deadline.map(|time| self.now() + time) };
+                    self.conditions.drains.insert((key.service, key.own), draining);
+                }
+            }
+        }
+        let leaving = leaving(&self.actual, &self.intent, &self.conditions, &BTreeMap::new(), self.now());
+        for key in leaving.keys() {
+            if let Some((_, entry)) = self.actual.backends.get(key) {
+                self.conditions.ways.insert(key.own.ip(), Ok(way(entry)));
+            }
+        }
+        self.conditions.leaving = leaving;
+        for name in self.intent.names() {
+            for (address, target) in &name.addresses {
+                if let Some(target) = target.filter(|_| answered.contains(&(name.wire.clone(), *address))) {
+                    self.health.insert(target, Health::inherited_up());
+                }
+            }
+        }
+        self.conditions.up = self.health.keys().copied().collect();
+    }
+}
+
+/// The way that the tables know, for as long as the kernel has forgotten the neighbour.
+fn way(entry: &Backend) -> Way {
+    let (destination, source) = ethernet::parts(entry.ethernet());
+    let mtu = entry.mtu.saturating_add(entry.overhead());
+    Way { hop: Hop { interface: entry.interface, destination, source, mtu }, gateway: None }
+}

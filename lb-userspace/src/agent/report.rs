@@ -1,0 +1,150 @@
+//! What `lb status` tells.
+
+use super::Agent;
+use crate::{
+    model::{
+        actual::ActualService,
+        backends::BackendKey,
+        desired::Share,
+        flows::has_flows,
+        health::State,
+        intent::{self, Service},
+        reach::{narrow, reach},
+    },
+    status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
+};
+use anyhow::Result;
+use lb_common::{
+    tables::{Endpoint, Traffic},
+    verdict::Why,
+    wire::transport::TCP,
+};
+use std::{collections::BTreeSet, net::SocketAddr};
+
+impl Agent {
+    /// The state of everything.
+    pub(super) fn status(&self) -> Result<Status> {
+        let services =
+            self.intent.services().iter().map(|service| self.service_status(service)).collect::<Result<_>>()?;
+        let interface = |name: &String| InterfaceStatus {
+            name: name.clone(),
+            index: self.attached.get(name).copied().filter(|index| self.conditions.interfaces.contains_key(index)),
+        };
+        let counts = self.maps.counts()?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            interfaces: self.intent.interfaces().iter().map(interface).collect(),
+            services,
+            tracked_flows: self.flows.tracked,
+            dns: DnsStatus {
+                listen: self.intent.dns().to_vec(),
+                names: self.intent.names().len(),
+                answers_in_kernel: self.actual.answers.len(),
+                answered_by_kernel: counts.get(&Why::Answered).copied().unwrap_or_default(),
+                agent: self.counts.snapshot(),
+            },
+            packets: counts.into_iter().map(|(why, count)| (why.name().into(), count)).collect(),
+        })
+    }
+
+    fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
+        let known = self.actual.services.get(&service.endpoint);
+        let table = known.and_then(|known| known.table.as_ref());
+        let serving = serving(known);
+        let backends = service.backends.iter().map(|backend| self.backend_status(service, backend, &serving));
+        let mut backends = backends.collect::<Result<Vec<_>>>()?;
+        for key in self.conditions.leaving.keys().filter(|key| key.service == service.endpoint) {
+            backends.push(self.leaving_status(key)?);
+        }
+        Ok(ServiceStatus {
+            name: service.name.clone(),
+            address: address(&service.endpoint),
+            protocol: if service.endpoint.protocol() == TCP { "tcp" } else { "udp" }.into(),
+            mode: service.mode.to_string(),
+            slots: table.map_or(service.slots, |table| table.region().slots),
+            changed_slots: table.map_or(0, |table| table.changed()),
+            packets: backends.iter().map(|backend| backend.packets).sum(),
+            bytes: backends.iter().map(|backend| backend.bytes).sum(),
+            backends,
+        })
+    }
+
+    fn backend_status(
+        &self,
+        service: &Service,
+        backend: &intent::Backend,
+        serving: &BTreeSet<BackendKey>,
+    ) -> Result<BackendStatus> {
+        let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
+        let health = self.health.get(&backend.target).copied().unwrap_or_default();
+        let hop = reach(&self.conditions, service.mode, key.own.ip());
+        let narrow = hop.as_ref().ok().and_then(|hop| narrow(service.mode, key.own.ip(), hop));
+        let draining = self.conditions.drains.get(&(key.service, key.own));
+        let now = self.now();
+        let left = draining.and_then(|draining| draining.deadline).map(|deadline| deadline.saturating_sub(now));
+        Ok(BackendStatus {
+            weight: backend.weight,
+            health: health.state(),
+            since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
+            last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
+            draining: draining.is_some(),
+            draining_seconds: draining.map(|draining| now.saturating_sub(draining.since).as_secs()),
+            drain_left_seconds: left.map(|left| left.as_secs()),
+            drained: draining.is_some() && !has_flows(&self.actual, &self.flows, &key),
+            no_next_hop: hop.err().map(|reason| reason.to_string()),
+            narrow: narrow.map(|narrow| narrow.to_string()),
+            serving: serving.contains(&key),
+            ..self.traffic_status(&key)?
+        })
+    }
+
+    /// A backend that is no longer in the config, but still has flows.
+    fn leaving_status(&self, key: &BackendKey) -> Result<BackendStatus> {
+        let leaving = self.conditions.leaving.get(key).copied().unwrap_or_default();
+        let health = leaving.target.and_then(|target| self.health.get(&target)).copied().unwrap_or_default();
+        let left = leaving.deadline.map(|deadline| deadline.saturating_sub(self.now()));
+        Ok(BackendStatus {
+            leaving: true,
+            health: health.state(),
+            drain_left_seconds: left.map(|left| left.as_secs()),
+            no_next_hop: reach(&self.conditions, key.mode, key.own.ip()).err().map(|reason| reason.to_string()),
+            ..self.traffic_status(key)?
+        })
+    }
+
+    /// What a backend has had of packets and has of flows; the rest is not known.
+    fn traffic_status(&self, key: &BackendKey) -> Result<BackendStatus> {
+        let id = self.actual.backends.id(key);
+        let traffic = id.map_or(Ok(Traffic::default()), |id| self.maps.traffic(id))?;
+        Ok(BackendStatus {
+            address: address(&key.own),
+            weight: 0,
+            health: State::Unknown,
+            since_seconds: None,
+            last_failure: None,
+            draining: false,
+            draining_seconds: None,
+            drain_left_seconds: None,
+            drained: false,
+            leaving: false,
+            flows: id.and_then(|id| self.flows.of.get(&id)).copied().unwrap_or_default(),
+            no_next_hop: None,
+            narrow: None,
+            serving: false,
+            packets: traffic.packets,
+            bytes: traffic.bytes,
+        })
+    }
+}
+
+/// Who takes new flows.
+fn serving(known: Option<&ActualService>) -> BTreeSet<BackendKey> {
+    let reached = known.filter(|known| known.table.is_some()).and_then(|known| known.reached.as_ref());
+    let members = reached.into_iter().flat_map(|reached| reached.members());
+    members.map(|Share { backend, .. }| BackendKey::from(backend)).collect()
+}
+
+fn address(endpoint: &Endpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.ip(), endpoint.port())
+}

@@ -1,0 +1,95 @@
+//! What has to be folded anew: of ten thousand services, a change of health or of a way concerns a few.
+
+use crate::model::{
+    desired::Conditions,
+    intent::{Intent, Service, Target},
+};
+use lb_common::tables::Endpoint;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+/// Finds the services of an intent.
+#[derive(Debug, Default)]
+pub struct Index {
+    by_endpoint: HashMap<Endpoint, usize>,
+    by_target: HashMap<Target, Vec<usize>>,
+    by_address: HashMap<IpAddr, Vec<usize>>,
+}
+
+impl Index {
+    /// Of this intent.
+    pub fn new(intent: &Intent) -> Self {
+        let mut index = Self::default();
+        for (number, service) in intent.services().iter().enumerate() {
+            index.by_endpoint.insert(service.endpoint, number);
+            for backend in &service.backends {
+                index.by_target.entry(backend.target).or_default().push(number);
+                index.by_address.entry(backend.endpoint.ip()).or_default().push(number);
+            }
+        }
+        index
+    }
+
+    /// The services of the intent with a backend at this address.
+    pub fn at<'i>(&self, address: IpAddr, intent: &'i Intent) -> impl Iterator<Item = &'i Service> {
+        let numbers = self.by_address.get(&address).into_iter().flatten();
+        numbers.filter_map(|number| intent.services().get(*number)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// What has to be folded anew.
+#[derive(Debug, Default)]
+pub struct Touched {
+    any: bool,
+    services: BTreeSet<usize>,
+}
+
+impl Touched {
+    /// What is about no service: interfaces, and what DNS answers.
+    pub fn rest(&mut self) {
+        self.any = true;
+    }
+
+    /// All that goes by the health of a target.
+    pub fn target(&mut self, target: &Target, index: &Index, conditions: &Conditions) {
+        self.rest();
+        self.services.extend(index.by_target.get(target).into_iter().flatten());
+        for (key, _) in conditions.leaving.iter().filter(|(_, leaving)| leaving.target.as_ref() == Some(target)) {
+            self.service(&key.service, index);
+        }
+    }
+
+    /// All that goes by the way to an address.
+    pub fn address(&mut self, address: IpAddr, index: &Index, conditions: &Conditions) {
+        self.rest();
+        self.services.extend(index.by_address.get(&address).into_iter().flatten());
+        for key in conditions.leaving.keys().filter(|key| key.own.ip() == address) {
+            self.service(&key.service, index);
+        }
+    }
+
+    /// A service.
+    pub fn service(&mut self, endpoint: &Endpoint, index: &Index) {
+        self.rest();
+        self.services.extend(index.by_endpoint.get(endpoint));
+    }
+
+    /// Every service.
+    pub fn all(&mut self, intent: &Intent) {
+        self.rest();
+        self.services.extend(0..intent.services().len());
+    }
+
+    /// Whether there is anything.
+    pub fn is_any(&self) -> bool {
+        self.any
+    }
+
+    /// Forgets it and says which services it was.
+    pub fn take<'i>(&mut self, intent: &'i Intent) -> Vec<&'i Service> {
+        self.any = false;
+        std::mem::take(&mut self.services).into_iter().filter_map(|number| intent.services().get(number)).collect()
+    }
+}

@@ -1,0 +1,83 @@
+//! What is free, while steps are made that take some and give some back. Copied only if they do.
+
+use crate::model::{
+    actual::Actual,
+    op::Op,
+    space::{Ids, Regions},
+};
+use lb_common::tables::Region;
+use std::{borrow::Cow, ops::Deref};
+
+/// Something that is copied when it is first changed.
+pub(super) struct Copied<'a, T: Clone>(Cow<'a, T>);
+
+impl<T: Clone> Deref for Copied<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What is free.
+pub(super) struct Room<'a> {
+    pub backend_ids: Copied<'a, Ids>,
+    pub service_ids: Copied<'a, Ids>,
+    pub places: Copied<'a, Ids>,
+    pub regions: Copied<'a, Regions>,
+}
+
+impl<'a> Room<'a> {
+    /// In these tables.
+    pub(super) fn of(actual: &'a Actual) -> Self {
+        Self {
+            backend_ids: Copied(Cow::Borrowed(&actual.backend_ids)),
+            service_ids: Copied(Cow::Borrowed(&actual.service_ids)),
+            places: Copied(Cow::Borrowed(&actual.places)),
+            regions: Copied(Cow::Borrowed(&actual.regions)),
+        }
+    }
+
+    /// Takes and frees what a step says by itself.
+    pub(super) fn record(&mut self, op: &Op) {
+        match op {
+            // One that is in use stays as it is.
+            Op::PutBackend { id, .. } if self.backend_ids.lowest_free() == Some(*id) => {
+                self.backend_ids.0.to_mut().take(*id);
+            }
+            Op::RemoveBackend { id } => self.backend_ids.0.to_mut().retire(*id),
+            Op::WriteTable { region, .. } => self.regions.0.to_mut().take(*region),
+            Op::PutService { id, .. } => self.service_ids.0.to_mut().take(*id),
+            Op::PutAnswer { place, .. } => self.places.0.to_mut().take(*place),
+            Op::Forget { services, .. } => {
+                services.iter().for_each(|id| self.service_ids.0.to_mut().release(*id));
+            }
+            Op::Grace => {
+                for ids in [&mut self.backend_ids, &mut self.places] {
+                    if ids.waits() {
+                        ids.0.to_mut().grace();
+                    }
+                }
+                if self.regions.waits() {
+                    self.regions.0.to_mut().grace();
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// Gives the place of an answer back.
+    pub(super) fn retire_place(&mut self, place: u32) {
+        self.places.0.to_mut().retire(place);
+    }
+
+    /// Gives a table's place back.
+    pub(super) fn retire_region(&mut self, region: Region) {
+        self.regions.0.to_mut().retire(region);
+    }
+
+    /// Whether something waits for a grace period.
+    pub(super) fn waits(&self) -> bool {
+        self.backend_ids.waits() || self.places.waits() || self.regions.waits()
+    }
+}
