@@ -48,6 +48,7 @@ mod signals;
 mod skip;
 mod task;
 mod udp_echo;
+pub mod vectors;
 mod wait;
 mod wiring;
 

@@ -620,6 +620,12 @@ fn echoes() -> Vec<Row> {
         let verdict = Verdict::Transmit(Why::EchoAnswered);
         let name = format!("an echo request over {family}");
         rows.push(Row::becomes(crate::echo::reply(&asked).bytes(), verdict, name, asked.bytes(), tables(ECHO)));
+        let mut zeros = crate::echo::request(&side, &[0; 8]);
+        if let Body::Icmp { rest, .. } = &mut zeros.body {
+            *rest = [0; 4];
+        }
+        let name = format!("an echo request over {family} whose reply is nothing but zeros");
+        rows.push(Row::becomes(crate::echo::reply(&zeros).bytes(), verdict, name, zeros.bytes(), tables(ECHO)));
         let name = format!("an echo request over {family} to an address that answers none");
         rows.push(Row::passes(Why::IcmpNotOurs, name, asked.bytes(), tables(ON_LINK)));
         let foreign = Datagram { to: side.host, ..asked };
