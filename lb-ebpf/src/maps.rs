@@ -23,11 +23,9 @@ use lb_common::{
     verdict::{REASONS, Why},
 };
 
-/// The program for rare frames, at [`RARE`].
+/// The program for rare frames.
 #[map]
 pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
-/// Where that program is.
-pub const RARE: u32 = 0;
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
