@@ -20,7 +20,7 @@ const SERVERS: u8 = 5;
 #[derive(Clone, Debug)]
 enum Event {
     /// The config is another one.
-    Reload { modes: [usize; 2], weights: Vec<Option<u32>> },
+    Reload { modes: [&'static str; 2], weights: Vec<Option<u32>> },
     /// A server fails or comes back.
     Health { service: u8, number: u8, up: bool },
     /// The operator drains a backend, for good or for some seconds, or takes that back.
@@ -43,8 +43,9 @@ fn event() -> impl Strategy<Value = Event> {
     let weight = prop_oneof![1 => Just(None), 3 => (0_u32..4).prop_map(Some)];
     let weights = prop::collection::vec(weight, usize::from(SERVICES * SERVERS));
     let backend = || (0..SERVICES, 1..=SERVERS);
+    let mode = || prop::sample::select(vec!["dsr", "nat", "tunnel"]);
     prop_oneof![
-        4 => ([0_usize..3, 0_usize..3], weights).prop_map(|(modes, weights)| Event::Reload { modes, weights }),
+        4 => ([mode(), mode()], weights).prop_map(|(modes, weights)| Event::Reload { modes, weights }),
         4 => (backend(), any::<bool>()).prop_map(|((service, number), up)| Event::Health { service, number, up }),
         3 => (backend(), prop::option::of(prop::option::of(1_u64..90)))
             .prop_map(|((service, number), limit)| Event::Drain { service, number, limit }),
@@ -67,15 +68,12 @@ struct Flow {
 
 struct History {
     world: World,
-    modes: [usize; 2],
     servers: Vec<Server>,
     flows: BTreeMap<(u8, Endpoint), Flow>,
     clients: u16,
     /// Servers that have failed.
     down: BTreeSet<Endpoint>,
 }
-
-const MODES: [&str; 3] = ["dsr", "nat", "tunnel"];
 
 impl History {
     fn new() -> Self {
@@ -85,7 +83,7 @@ impl History {
         let mut world = World::new(&config(&["dsr", "nat"], &servers, ""));
         servers.iter().for_each(|server| world.set_up(own(server.service, server.number), true));
         world.settle(usize::MAX);
-        Self { world, modes: [0, 1], servers, flows: BTreeMap::new(), clients: 0, down: BTreeSet::new() }
+        Self { world, servers, flows: BTreeMap::new(), clients: 0, down: BTreeSet::new() }
     }
 
     fn happens(&mut self, event: &Event) {
@@ -144,7 +142,7 @@ impl History {
         }
     }
 
-    fn reload(&mut self, modes: [usize; 2], weights: &[Option<u32>]) {
+    fn reload(&mut self, modes: [&str; 2], weights: &[Option<u32>]) {
         let before = self.servers.clone();
         let places = (0..SERVICES).flat_map(|service| (1..=SERVERS).map(move |number| (service, number)));
         let servers = places
@@ -161,9 +159,7 @@ impl History {
         if self.servers.is_empty() {
             self.servers = before.clone();
         }
-        let names = modes.map(|mode| MODES[mode]);
-        self.world.reload(&config(&names, &self.servers, ""));
-        self.modes = modes;
+        self.world.reload(&config(&modes, &self.servers, ""));
         for server in self.servers.clone().iter().filter(|server| !before.contains(server)) {
             self.set_up(own(server.service, server.number), true);
         }
