@@ -11,6 +11,7 @@ use aya::maps::{Array, IterableMap as _};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, PacketBuilder,
 };
+use lb_common::tables::LAYOUT;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -126,7 +127,11 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
             "address = \"fd77::29\"",
             "backend fd77::29 is IPv6, the service's address IPv4; write backends of the service's family",
         ),
-        (once("mode = \"dsr\"", "mode = \"drs\""), "mode = \"drs\"", "mode `drs` is unknown; write \"dsr\" or \"nat\""),
+        (
+            once("mode = \"dsr\"", "mode = \"drs\""),
+            "mode = \"drs\"",
+            "mode `drs` is unknown; write \"dsr\", \"nat\" or \"tunnel\"",
+        ),
         (
             once("check = \"web\"", "check = \"wbe\""),
             "check = \"wbe\"",
@@ -268,8 +273,9 @@ fn pins_that_cannot_be_used_are_refused() {
     let settings = Array::<_, u64>::create(1, 0).unwrap();
     settings.map().pin(lab.pins().join("SETTINGS")).unwrap();
     let cure = format!("`lb detach --pins {pins}`");
-    let said =
-        format!("lb: the maps in {pins} have layout 0, this program has layout 1: take the data path down with {cure}");
+    let said = format!(
+        "lb: the maps in {pins} have layout 0, this program has layout {LAYOUT}: take the data path down with {cure}"
+    );
     says(run(&lab, &right), 3, &said);
     let detach = ["detach", "--pins", &pins, "--socket", &lab.socket().display().to_string()];
     says(lb(&lab, &detach), 0, "no agent runs; detached from 0 interface(s)");
@@ -490,7 +496,9 @@ fn garbage_on_the_wire_disturbs_nobody() {
     let moved = |name: &str| count(&after, "packets", name) - count(&before, "packets", name);
     let total: u64 = before["packets"].as_object().unwrap().keys().map(|name| moved(name)).sum();
     assert!(total >= sent, "{sent} frames were sent, {total} counted: {:#} {:#}", before["packets"], after["packets"]);
-    for name in ["truncated", "not_ip", "ipv4_options", "fragment", "other_protocol", "arp_not_ours", "dns_not_plain"] {
+    for name in
+        ["truncated", "not_ip", "ipv4_header", "fragment_unknown", "other_protocol", "arp_not_ours", "dns_not_plain"]
+    {
         assert!(moved(name) > 0, "{name} did not move: {after:#}");
     }
     assert!(moved("arp_answered") > 0 && moved("neighbor_answered") > 0 && moved("answered") > 1, "{after:#}");
