@@ -27,6 +27,7 @@ mod dig;
 pub mod fixture;
 pub mod followed;
 pub mod frames;
+pub mod fuzzing;
 pub mod guest;
 mod host;
 mod lab;
