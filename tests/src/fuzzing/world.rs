@@ -15,7 +15,7 @@ use lb_userspace::{
     model::{
         actual::{Actual, ActualService},
         backends::{BackendKey, is_live},
-        desired::{Conditions, Desired, Draining},
+        desired::{Conditions, Desired, Draining, Wanted},
         dns::respond::Asked,
         flows::has_flows,
         host,
@@ -36,6 +36,8 @@ use std::{
 /// The interface that is always there, and the one that comes and goes.
 const INTERFACES: [u32; 2] = [1, 2];
 const MAC: [u8; 6] = [2; 6];
+/// Slots of the smallest table that a config can ask for.
+const LEAST_OF_CONFIGS: u32 = 251;
 
 /// Everything.
 pub struct World {
@@ -85,9 +87,19 @@ impl World {
         Duration::from_secs(self.tables.seconds)
     }
 
-    /// What the tables should hold; unknown before the first config.
+    /// What the tables should hold; unknown before the first config. Slot tables are much smaller than the smallest that a config
+    /// can ask for: the laws look at every slot after every step.
     pub fn desired(&self) -> Option<Desired> {
-        Some(Desired::new(self.intent.as_ref()?, &self.conditions, self.now()))
+        let mut desired = Desired::new(self.intent.as_ref()?, &self.conditions, self.now());
+        for wanted in desired.services.values_mut() {
+            if let Wanted::Balanced(balanced) = wanted {
+                let balanced = Arc::make_mut(balanced);
+                let slots = if balanced.least_slots > LEAST_OF_CONFIGS { 31 } else { 13 };
+                (balanced.slots, balanced.least_slots) = (slots, slots);
+                balanced.backends.iter_mut().for_each(|share| share.weight = share.weight.min(4));
+            }
+        }
+        Some(desired)
     }
 
     pub fn step(&mut self, op: &Op) {
