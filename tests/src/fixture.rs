@@ -102,21 +102,13 @@ impl Fixture {
     pub fn load(balancer: &Host) -> Result<Self> {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
-        let (ebpf, mut maps) = load(None, intent()?.limits())?;
-        let mut tables = HostTables::default();
-        tables.seconds = 1_000_000;
-        tables.mtu = Some(1500);
-        let ops = ops(eth0, eth1)?;
-        let mut backends = Vec::new();
-        for op in &ops {
-            maps.apply(op)?;
-            host::apply(&mut tables, op);
-            if let Op::PutBackend { id, .. } = op {
-                backends.push(*id);
-            }
-        }
-        add_routes(&mut tables, eth0, eth1)?;
-        Ok(Self { ebpf, maps, host: tables, backends, ops })
+        let intent = intent("")?;
+        let (ebpf, mut maps) = load(None, intent.limits())?;
+        let ops = ops(&intent, eth0, eth1)?;
+        ops.iter().try_for_each(|op| maps.apply(op))?;
+        let host = on_host(&ops, eth0, eth1)?;
+        let backends = host.backends.keys().copied().collect();
+        Ok(Self { ebpf, maps, host, backends, ops })
     }
 
     /// Runs a frame through the program in the kernel.
@@ -224,13 +216,34 @@ pub fn neighbors(balancer: &Host) -> Result<()> {
     balancer.ip(&KNOWN_CLIENTS.map(add))
 }
 
-fn intent() -> Result<Intent> {
-    Ok(Intent::new(&Config::parse(CONFIG)?)?)
+/// The tables on the host alone, with what `more` adds to the config. Interfaces are as in a lab.
+pub fn tables(more: &str) -> Result<HostTables> {
+    let interface = |index: u8| Interface {
+        name: format!("eth{}", index - 2),
+        index: index.into(),
+        mac: [2, 0, 0, 0, 0, index],
+        ipv4: [10, 78, index - 1, 1].into(),
+        ipv6: [0xfd78, (index - 1).into(), 0, 0, 0, 0, 0, 1].into(),
+    };
+    let (eth0, eth1) = (interface(2), interface(3));
+    on_host(&ops(&intent(more)?, &eth0, &eth1)?, &eth0, &eth1)
+}
+
+fn on_host(ops: &[Op], eth0: &Interface, eth1: &Interface) -> Result<HostTables> {
+    let mut tables = HostTables::default();
+    tables.seconds = 1_000_000;
+    tables.mtu = Some(1500);
+    ops.iter().for_each(|op| host::apply(&mut tables, op));
+    add_routes(&mut tables, eth0, eth1)?;
+    Ok(tables)
+}
+
+fn intent(more: &str) -> Result<Intent> {
+    Ok(Intent::new(&Config::parse(&format!("{CONFIG}{more}"))?)?)
 }
 
 /// The steps that make the fixture's tables from nothing.
-fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
-    let intent = intent()?;
+fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     let mut conditions = Conditions::default();
     conditions.interfaces.insert(LOOPBACK, LOOPBACK_MAC);
     conditions.interfaces.insert(eth0.index, eth0.mac);
@@ -265,7 +278,7 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
                 .extend(drained.map(|backend| ((service.endpoint, backend.endpoint), Draining::default())));
         }
         let now = Duration::from_secs(now);
-        let steps = plan(&Desired::new(&intent, &conditions, now), &actual, now)?;
+        let steps = plan(&Desired::new(intent, &conditions, now), &actual, now)?;
         steps.iter().for_each(|op| actual.record(op));
         ops.extend(steps);
     }

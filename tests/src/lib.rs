@@ -30,6 +30,7 @@ pub mod fixture;
 pub mod followed;
 mod frame_socket;
 pub mod frames;
+pub mod fuzzing;
 pub mod guest;
 mod host;
 mod iperf;

@@ -149,7 +149,10 @@ impl Case<'_> {
     fn tells_of_too_long(&self) -> bool {
         let Outcome { action: Action::Transmit, frame, .. } = &self.outcome else { return false };
         let (Some((mtu, quote)), frame) = (too_long(frame), &self.vector.frame) else { return false };
-        let says = too_long(&self.vector.out).is_none_or(|(said, short)| said == mtu && quote.starts_with(&short));
+        let says = match too_long(&self.vector.out) {
+            Some((said, short)) => said == mtu && quote.starts_with(&short),
+            None => self.vector.expect.kind != Kind::Reply,
+        };
         says && frame.len() - 14 > mtu as usize && frame.get(14..).is_some_and(|packet| packet.starts_with(&quote))
     }
 }
