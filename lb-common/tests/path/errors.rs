@@ -220,6 +220,37 @@ fn an_error_is_counted_for_its_backend() {
     }
 }
 
+/// The same with a last word of its payload that makes its checksum zero, which UDP writes as 0xffff.
+fn with_checksum_of_zero(packet: Datagram) -> Datagram {
+    let packet = packet.with_payload(&[0; 8]);
+    let field = header(&packet) + if matches!(packet.body, Body::Tcp { .. }) { 16 } else { 6 };
+    let word = packet.packet()[field..field + 2].to_vec();
+    packet.with_payload(&[&[0; 6], &word[..]].concat())
+}
+
+/// Zero is a checksum for TCP, and says that there is none for UDP.
+#[test]
+fn a_repeated_checksum_may_be_zero_and_may_become_zero() {
+    for side in SIDES {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let tables = translating(&side, transport);
+            let (kind, code) = one(&side);
+            let (got, sent) = replies(&side, transport);
+            let zero = with_checksum_of_zero(got.clone());
+            let payload = |packet: &Datagram| match &packet.body {
+                Body::Tcp { payload, .. } | Body::Udp { payload, .. } => payload.clone(),
+                _ => panic!("no flow"),
+            };
+            let becomes = payload(&with_checksum_of_zero(sent.clone()));
+            for payload in [payload(&zero), becomes] {
+                let [got, sent] = [&got, &sent].map(|packet| packet.clone().with_payload(&payload));
+                let error = |about| Datagram::error(side.router, about, kind, code, usize::MAX);
+                assert_eq!(steered(&error(&got).bytes(), &tables), (FORWARDED, delivered(error(&sent))));
+            }
+        }
+    }
+}
+
 /// One byte of a checksum can't be corrected; the message's own checksum counts what is there.
 #[test]
 fn half_a_checksum_is_left_as_it_is() {

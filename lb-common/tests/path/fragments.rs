@@ -8,7 +8,7 @@ use crate::{
         datagram::{Body, Datagram, Extension},
         frames::Transport,
         outcome,
-        shapes::tags,
+        shapes::{shapes, tags},
         steered,
         tables::{Build, FIRST, NOW, dsr, empty, endpoint, nat, route_via, tunnel},
     },
@@ -16,7 +16,7 @@ use crate::{
 };
 use lb_common::{
     host::HostTables,
-    tables::{Backend, FRAGMENT_SECONDS, IN_USE, NAT, Route, Traffic},
+    tables::{Backend, ECHO, FRAGMENT_SECONDS, FragmentKey, IN_USE, NAT, Route, Tables as _, Traffic, address_words},
     verdict::{Verdict, Why},
 };
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -132,7 +132,7 @@ fn the_rest_follows_the_first_fragment_of_a_reply_to_the_client() {
 #[test]
 fn the_rest_of_an_echo_request_goes_back_too() {
     for side in SIDES {
-        let tables = empty().with_address(side.service, lb_common::tables::ECHO);
+        let tables = empty().with_address(side.service, ECHO);
         for request in datagrams(&echo::request(&side, &[0xa5; 61])) {
             let came = request.fragments(IDENTIFICATION, &CUTS);
             let sent = echo::reply(&request).fragments(IDENTIFICATION, &CUTS);
@@ -301,6 +301,30 @@ fn the_rest_passes_where_the_first_fragment_passed() {
         let error = Datagram::error(side.router, &about, if side.client.is_ipv4() { 3 } else { 1 }, 1, usize::MAX);
         assert_eq!(first(&error, IDENTIFICATION, &tables), Why::IcmpNotOurs);
         assert_eq!(last(&error, IDENTIFICATION, &tables), Why::FragmentUnknown);
+    }
+}
+
+/// A table of fragments that whole datagrams went into would hold nothing else.
+#[test]
+fn a_whole_datagram_is_not_remembered() {
+    for (side, transport) in kinds() {
+        let protocol = transport.number();
+        let tables = empty().with_service(side.service(), protocol, &[nat(&side, protocol, LAN)]);
+        let tables = tables.with_route(side.client, route_via(WAN)).with_address(side.service, ECHO);
+        let [asked, reply] = [Datagram::to_service(&side, transport), Datagram::reply(&side, transport)];
+        for packet in [asked, reply, echo::request(&side, b"data")] {
+            for packet in shapes(&packet) {
+                assert!(!matches!(steered(&packet.bytes(), &tables).0, Verdict::Pass(_)));
+                let [from, to] = [packet.from, packet.to].map(address_words);
+                for identification in [0, u64::from(packet.mark), 7] {
+                    for protocol in [0, 1, 6, 17] {
+                        let family = if side.client.is_ipv4() { 4 } else { 6 };
+                        let tail = identification | protocol << 32 | family << 40;
+                        assert_eq!(tables.fragment(&FragmentKey { from, to, tail }), None);
+                    }
+                }
+            }
+        }
     }
 }
 

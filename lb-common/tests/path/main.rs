@@ -1,7 +1,8 @@
 //! The packet path on the host, judged by frames that another library built.
 //!
-//! Every expected frame is put together from scratch by etherparse, with its lengths and checksums, or is the frame that came
-//! in: nothing here is compared with what the path itself computed.
+//! Every expected frame is put together from scratch, with its lengths and checksums, by etherparse or byte by byte
+//! (`support::datagram`, which is held against etherparse), or is the frame that came in: nothing here is compared with what the
+//! path itself computed.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
