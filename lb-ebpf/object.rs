@@ -37,7 +37,8 @@ fn try_build(feature: &str, binaries: &[&str]) -> anyhow::Result<()> {
     let objcopy = bpf_tools::objcopy().context("llvm-objcopy is missing: run `cargo xtask setup`")?;
 
     prepare_environment(&toolchain, &linker, &out)?;
-    let source = here.with_file_name("lb-ebpf");
+    let source = here.ancestors().map(|folder| folder.join("lb-ebpf")).find(|folder| folder.is_dir());
+    let source = source.context("lb-ebpf is missing in this checkout")?;
     let package = Package {
         name: "lb-ebpf",
         features: &[feature],

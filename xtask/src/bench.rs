@@ -2,7 +2,7 @@
 //!
 //! What measures is the crate `bench`; what can be asked of it is compiled into this command as well.
 
-#[path = "../../bench/src/arguments.rs"]
+#[path = "../../tests/bench/src/arguments.rs"]
 pub mod arguments;
 
 use std::{

@@ -128,7 +128,7 @@ fn an_outer_source_is_of_the_network_and_varies_by_flow_as_far_as_its_prefix_all
             let network = octets(network(&outer, prefix));
             let mut numbers = Numbers(u64::from(prefix));
             let mut met = BTreeSet::new();
-            for _ in 0..300 {
+            for _ in 0..100 {
                 let (source, _) = source(&flow(&inner, numbers.next()), &tables);
                 let source = octets(source);
                 let last = |octets: &[u8]| u32::from_be_bytes(octets[octets.len() - 4..].try_into().unwrap());
@@ -138,7 +138,7 @@ fn an_outer_source_is_of_the_network_and_varies_by_flow_as_far_as_its_prefix_all
                 met.insert(varies);
             }
             // All of a few are met, and of many nearly as many as there are flows.
-            let least = if free <= 5 { 1 << free } else { (1_usize << free.min(9)).min(300) / 2 };
+            let least = if free <= 4 { 1 << free } else { (1_usize << free.min(7)).min(100) / 2 };
             assert!(met.len() >= least, "{} sources of a /{prefix}", met.len());
         }
     }
@@ -192,7 +192,7 @@ fn flows_of_one_slot_have_different_outer_sources() {
         tables.slots.iter_mut().filter(|(slot, _)| **slot != first).for_each(|(_, slot)| slot.current = u32::MAX);
         let mut numbers = Numbers(9);
         let mut sources = Vec::new();
-        while sources.len() < 200 {
+        while sources.len() < 60 {
             let flow = flow(&V4, numbers.next());
             let (verdict, _) = steered(&flow.bytes(), &tables);
             if verdict == FORWARDED {
@@ -200,8 +200,8 @@ fn flows_of_one_slot_have_different_outer_sources() {
             }
         }
         let met: BTreeSet<_> = sources.iter().collect();
-        // 256 sources and 200 flows: 139 on average.
-        assert!(met.len() > 110, "{} sources", met.len());
+        // 256 sources and 60 flows: 53 on average.
+        assert!(met.len() > 42, "{} sources", met.len());
     }
 }
 

@@ -881,6 +881,15 @@ fn dns_left_to_the_agent() -> Vec<Row> {
         let tcp =
             FlowFrame { transport: Transport::Tcp, ..FlowFrame::asked(side.client(), side.dns(), Transport::Tcp) };
         row(Why::DnsNotPlain, "a question by TCP", tcp.bytes(), with_answer());
+        let udp = Body::udp([side.client().port(), 53], &question(A).bytes());
+        let udp = Datagram::asked(side.client, side.dns, udp);
+        let odd = match side.client {
+            IpAddr::V4(_) => udp.clone().with_options(&[148, 4, 0, 0]),
+            IpAddr::V6(_) => udp.clone().with_extensions(&[Extension::hop_by_hop()]),
+        };
+        row(Why::DnsNotPlain, "a question behind options", odd.bytes(), with_answer());
+        let fragment = udp.fragments(7, &[24]).remove(0);
+        row(Why::DnsNotPlain, "the first fragment of a question", fragment, with_answer());
 
         let mut miss = |name: &str, question: Question| row(Why::DnsMiss, name, frame(question.bytes()), with_answer());
         miss("another type", question(AAAA));

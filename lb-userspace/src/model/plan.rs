@@ -64,7 +64,7 @@ struct Draft<'a> {
     now: Duration,
     ops: Vec<Op>,
     room: Room<'a>,
-    /// Own endpoints of NAT backends whose replies these steps have led to them.
+    /// Own endpoints of NAT backends whose replies these steps have led from others to them.
     returned: BTreeSet<Endpoint>,
     /// Backends of services that go on which are wanted no longer. No slot leads to them after these steps.
     unwanted: Vec<(u32, Backend)>,

@@ -17,7 +17,7 @@ use lb_common::{
     wire::transport::{TCP, UDP},
 };
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
@@ -71,10 +71,11 @@ fn service(
 ) -> Option<Service> {
     let written = spanned.get_ref();
     let front = front(written, checks, taken, part);
+    taken.by_service(&front.name);
     let endpoint = front.endpoint();
     let line = part.line(spanned);
     if let Some(endpoint) = endpoint {
-        taken.endpoint(endpoint, &front.name, line, part);
+        taken.endpoint(endpoint, line, part);
     }
     let claim = part.choice_or_first("claim", &written.claim, &[("link", true), ("routed", false)]);
     let moves = part.choice_or_first("udp", &written.udp, &[("follow", false), ("move", true)]);
@@ -83,9 +84,9 @@ fn service(
     }
     let echo = written.echo.as_ref().is_none_or(|echo| *echo.get_ref());
     if let Some(address) = front.address {
-        taken.echo(address, echo, &front.name, line, part);
+        taken.echo(address, echo, line, part);
     }
-    let mut own = BTreeMap::new();
+    let mut own = HashMap::with_capacity(written.backend.len());
     let backends = written.backend.iter().map(|written| backend(written, &front, &mut own, taken, part));
     // Each of them reports what is wrong with it, whether or not one before is right.
     let backends: Vec<_> = backends.collect();
@@ -170,7 +171,7 @@ fn probe(
 fn backend(
     spanned: &Spanned<Table<schema::Backend>>,
     front: &Front,
-    own: &mut BTreeMap<(IpAddr, u16), usize>,
+    own: &mut HashMap<(IpAddr, u16), usize>,
     taken: &mut Taken<'_>,
     part: &mut Part<'_, '_>,
 ) -> Option<Backend> {
@@ -196,7 +197,7 @@ fn backend(
     }
     let endpoint = Endpoint::new(address, front.protocol?, port);
     if front.mode == Some(Mode::Nat) {
-        taken.nat_backend(endpoint, &front.name, spanned, part);
+        taken.nat_backend(endpoint, spanned, part);
     }
     Some(Backend { endpoint, weight: weight?, target: front.probe?.target(address, port) })
 }

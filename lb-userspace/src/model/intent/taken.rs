@@ -4,24 +4,27 @@ use super::part::Part;
 use crate::config::Problem;
 use lb_common::tables::Endpoint;
 use std::{
-    collections::BTreeMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 use toml::Spanned;
 
-/// A service's name, and the line where it, or what is meant of it, stands.
-type By = (String, usize);
+/// A service, by its number, and the line where it, or what is meant of it, stands.
+type By = (usize, usize);
 
 /// What is taken.
 pub(super) struct Taken<'a> {
     dns: &'a [SocketAddr],
-    names: BTreeMap<String, usize>,
-    endpoints: BTreeMap<Endpoint, By>,
+    dns_addresses: HashSet<IpAddr>,
+    /// Names of the services, by their numbers.
+    services: Vec<String>,
+    names: HashMap<String, usize>,
+    endpoints: HashMap<Endpoint, By>,
     /// NAT backends.
-    returns: BTreeMap<Endpoint, By>,
+    returns: HashMap<Endpoint, By>,
     /// Addresses and protocols of NAT backends.
-    return_addresses: BTreeMap<Endpoint, By>,
-    echoes: BTreeMap<IpAddr, (bool, By)>,
+    return_addresses: HashMap<Endpoint, By>,
+    echoes: HashMap<IpAddr, (bool, By)>,
 }
 
 impl<'a> Taken<'a> {
@@ -29,12 +32,27 @@ impl<'a> Taken<'a> {
     pub(super) fn by(dns: &'a [SocketAddr]) -> Self {
         Self {
             dns,
-            names: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            returns: BTreeMap::new(),
-            return_addresses: BTreeMap::new(),
-            echoes: BTreeMap::new(),
+            dns_addresses: dns.iter().map(SocketAddr::ip).collect(),
+            services: Vec::new(),
+            names: HashMap::new(),
+            endpoints: HashMap::new(),
+            returns: HashMap::new(),
+            return_addresses: HashMap::new(),
+            echoes: HashMap::new(),
         }
+    }
+
+    /// The next service, by whom things are taken from now on.
+    pub(super) fn by_service(&mut self, name: &str) {
+        self.services.push(name.into());
+    }
+
+    fn taker(&self) -> usize {
+        self.services.len().saturating_sub(1)
+    }
+
+    fn name_of(&self, service: usize) -> String {
+        self.services.get(service).cloned().unwrap_or_default()
     }
 
     /// A service's name.
@@ -51,52 +69,48 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Where the service at this line is.
-    pub(super) fn endpoint(&mut self, endpoint: Endpoint, name: &str, line: usize, part: &mut Part<'_, '_>) {
+    /// Where the service is.
+    pub(super) fn endpoint(&mut self, endpoint: Endpoint, line: usize, part: &mut Part<'_, '_>) {
         let (address, port) = (endpoint.ip(), endpoint.port());
         // Whatever the protocol: what does not fit in UDP is asked again over TCP.
-        if port == 0 && self.dns.iter().any(|dns| dns.ip() == address) {
+        if port == 0 && self.dns_addresses.contains(&address) {
             part.report_here(Problem::AnyPortAtDns { address });
         }
         if self.dns.contains(&SocketAddr::new(address, port)) {
             part.report_here(Problem::ServiceAtDns { address, port });
         }
         if let Some((other, line)) = self.endpoints.get(&endpoint) {
-            part.report_here(Problem::DuplicateService { other: other.clone(), line: *line });
+            part.report_here(Problem::DuplicateService { other: self.name_of(*other), line: *line });
         } else {
-            self.endpoints.insert(endpoint, (name.into(), line));
+            self.endpoints.insert(endpoint, (self.taker(), line));
         }
     }
 
     /// Whether echo requests to an address are answered.
-    pub(super) fn echo(&mut self, address: IpAddr, echo: bool, name: &str, line: usize, part: &mut Part<'_, '_>) {
+    pub(super) fn echo(&mut self, address: IpAddr, echo: bool, line: usize, part: &mut Part<'_, '_>) {
         match self.echoes.get(&address) {
             Some((known, _)) if *known == echo => (),
             Some((known, (other, line))) => {
-                part.report_here(Problem::OtherEcho { other: other.clone(), line: *line, echo: *known });
+                part.report_here(Problem::OtherEcho { other: self.name_of(*other), line: *line, echo: *known });
             }
-            None => {
-                self.echoes.insert(address, (echo, (name.into(), line)));
-            }
+            None => _ = self.echoes.insert(address, (echo, (self.taker(), line))),
         }
     }
 
-    /// A NAT backend of the service with this name.
-    pub(super) fn nat_backend<T>(&mut self, own: Endpoint, name: &str, written: &Spanned<T>, part: &mut Part<'_, '_>) {
+    /// A NAT backend of the service.
+    pub(super) fn nat_backend<T>(&mut self, own: Endpoint, written: &Spanned<T>, part: &mut Part<'_, '_>) {
         let (address, port, any) = (own.ip(), own.port(), own.without_port());
-        let by = || (name.into(), part.line(written));
-        let (own_by, any_by) = (by(), by());
-        if let Some((other, line)) = self.returns.insert(own, own_by) {
+        let by = (self.taker(), part.line(written));
+        if let Some((other, line)) = self.returns.insert(own, by) {
+            let other = self.name_of(other);
             part.report(written, Problem::SharedNatBackend { address, port, other, line });
-        } else if port != 0
-            && let Some((other, line)) = self.returns.get(&any).cloned()
-        {
-            part.report(written, Problem::SharedNatAddress { address, other, line });
-        } else if port == 0
-            && let Some((other, line)) = self.return_addresses.get(&any).cloned()
-        {
-            part.report(written, Problem::SharedNatAddress { address, other, line });
+        } else {
+            // One on any port has all ports of the address.
+            let others = if port == 0 { &self.return_addresses } else { &self.returns };
+            if let Some((other, line)) = others.get(&any).copied() {
+                part.report(written, Problem::SharedNatAddress { address, other: self.name_of(other), line });
+            }
         }
-        self.return_addresses.entry(any).or_insert(any_by);
+        self.return_addresses.entry(any).or_insert(by);
     }
 }

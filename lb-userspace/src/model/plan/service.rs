@@ -132,10 +132,13 @@ impl<'a> Draft<'a> {
     }
 
     fn put_return(&mut self, own: Endpoint, id: u32) {
-        if self.actual.returns.get(&own) != Some(&id) {
+        let known = self.actual.returns.get(&own);
+        if known != Some(&id) {
             self.push(Op::PutReturn { own, id });
         }
-        self.returned.insert(own);
+        if known.is_some_and(|known| *known != id) {
+            self.returned.insert(own);
+        }
     }
 
     /// What is not wanted fails first: then no flow stays with it.

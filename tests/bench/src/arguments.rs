@@ -29,9 +29,9 @@ pub struct PathArguments {
     /// Live frames of one run on each CPU; they are sent five times
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(64..=1 << 30))]
     pub frames: u32,
-    /// Only cases with this in their name, and the floors
-    #[arg(long, value_name = "TEXT")]
-    pub only: Option<String>,
+    /// Only cases with one of these in their name, parted by semicolons, and the floors
+    #[arg(long, value_name = "TEXT", value_delimiter = ';')]
+    pub only: Vec<String>,
     /// The CPU that everything but the second one's live frames is done on
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub cpu: usize,

@@ -63,9 +63,10 @@ fn measure(balancer: &Host, arguments: &PathArguments) -> Result<Vec<Row>> {
 
 fn wanted(arguments: &PathArguments) -> Result<Vec<Case>> {
     let mut cases = cases::all()?;
-    if let Some(text) = &arguments.only {
-        cases.retain(|case| case.why.is_none() || case.name.contains(text));
-        ensure!(cases.iter().any(|case| case.why.is_some()), "no case has {text:?} in its name");
+    let only = &arguments.only;
+    if !only.is_empty() {
+        cases.retain(|case| case.why.is_none() || only.iter().any(|text| case.name.contains(text)));
+        ensure!(cases.iter().any(|case| case.why.is_some()), "no case has one of {only:?} in its name");
     }
     Ok(cases)
 }

@@ -4,7 +4,7 @@
 mod arguments;
 mod cases;
 mod config;
-#[path = "../../lb-ebpf/src/control.rs"]
+#[path = "../../../lb-ebpf/src/control.rs"]
 mod control;
 mod frames;
 mod live;

@@ -1,6 +1,6 @@
 //! Builds the measuring programs from `lb-ebpf`, as `OUT_DIR/lb-bench.bpf.o`.
 
-#[path = "../lb-ebpf/object.rs"]
+#[path = "../../lb-ebpf/object.rs"]
 mod object;
 
 use std::process::ExitCode;
