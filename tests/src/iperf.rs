@@ -52,9 +52,15 @@ pub fn iperf(client: &Host, server: SocketAddr, amount: Amount, back: bool) -> R
         Amount::Bytes(bytes) => ("--bytes", bytes.to_string()),
     };
     let line = ["iperf3", "--client", &address, "--port", &port, unit, &number, "--connect-timeout", "5000", "--json"];
-    // What is wrong is told in JSON as well, whatever the exit status.
-    let output = client.attempt(line.iter().chain(if back { &["--reverse"][..] } else { &[] }))?;
-    transfer(&output.stdout).with_context(|| format!("iperf3 from {} to {server}", client.namespace()))
+    let line: Vec<_> = line.iter().chain(if back { &["--reverse"][..] } else { &[] }).collect();
+    // A server takes one client at a time, and is busy for a moment after the last one has gone.
+    let free = wait_until(READY, &format!("the server at {server} was free"), || {
+        // What is wrong is told in JSON as well, whatever the exit status.
+        let output = client.attempt(&line);
+        let busy = output.as_ref().is_ok_and(|output| output.stdout.contains("the server is busy"));
+        (!busy).then_some(output)
+    });
+    transfer(&free??.stdout).with_context(|| format!("iperf3 from {} to {server}", client.namespace()))
 }
 
 fn transfer(json: &str) -> Result<Transfer> {

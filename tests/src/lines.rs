@@ -67,8 +67,10 @@ impl LineServer {
             bail!("the lines in {} are being answered already", self.host.namespace());
         }
         // Both families, unless the machine was told otherwise (`net.ipv6.bindv6only`).
-        let open = || -> io::Result<StdTcpListener> {
-            let listener = StdTcpListener::bind((Ipv6Addr::UNSPECIFIED, self.port))?;
+        let open = || -> Result<StdTcpListener> {
+            let address = (Ipv6Addr::UNSPECIFIED, self.port);
+            // A child that another test starts holds an earlier socket as well until it has become another program.
+            let listener = wait_until(PROGRESS, "the port was free", || StdTcpListener::bind(address).ok())?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         };

@@ -66,7 +66,9 @@ impl UdpEcho {
             bail!("the echo in {} is running already", self.host.namespace());
         }
         let open = |address: &SocketAddr| -> Result<StdUdpSocket> {
-            let socket = StdUdpSocket::bind(address).with_context(|| format!("listening at {address}"))?;
+            // A child that another test starts holds an earlier socket as well until it has become another program.
+            let what = format!("{address} was free");
+            let socket = wait_until(PROGRESS, &what, || StdUdpSocket::bind(address).ok())?;
             setsockopt(&socket.as_fd(), RcvBufForce, &BUFFER)?;
             socket.set_nonblocking(true)?;
             Ok(socket)

@@ -1,6 +1,6 @@
 //! Changes under load: what goes on stays where it is. Connections and flows of datagrams that were there before a drain, an
 //! addition, a removal or a restart of the agent lose nothing and stay with their backends; a failure takes its own flows only.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -17,7 +17,7 @@ use support::{
     farm::{Farm, Kind, Load, LoadReport, Mode, Requests},
     url, wait_for,
 };
-use tests::{Agent, FrameSocket, Reply, curl_many, needs_root, wait_until};
+use tests::{Agent, FrameSocket, Reply, UdpFlows, curl_many, needs_root, wait_until};
 
 /// Connections and flows of datagrams of one load, in each family.
 const FLOWS: usize = 10;
@@ -140,7 +140,7 @@ fn flows_survive_changes_by_tunnels_over_ipv6() {
 
 /// Everything that was there is replaced: all slots change, and the old backends leave the config.
 fn survives_a_replacement(mode: Mode) {
-    let farm = Farm::up(mode, 3, &[0, 1], "");
+    let mut farm = Farm::up(mode, 3, &[0, 1], "");
     let before = farm.losses();
     let load = Load::start(&farm, FLOWS);
     let requests = Requests::start(&farm);
@@ -151,11 +151,20 @@ fn survives_a_replacement(mode: Mode) {
     farm.wait_until_serving(&[2]);
     let replaced = Load::start(&farm, FLOWS);
     load.wait_for_more(ENOUGH);
-    let status = farm.agent.status().unwrap();
-    for (kind, service) in farm.all_services() {
-        let backends = farm.service_status(&status, kind, service)["backends"].as_array().unwrap();
-        let leaving = backends.iter().filter(|backend| backend["leaving"] == true).count();
-        assert_eq!(leaving, 2, "{kind:?} {service}: {status:#}");
+    // Those that leave are known to the next agent as well, which finds them in no config.
+    for restart in [false, true] {
+        if restart {
+            farm.agent.kill().unwrap();
+            farm.agent = Agent::start(farm.lab.balancer(), &farm.config(&[2])).unwrap();
+            farm.wait_until_serving(&[2]);
+        }
+        let status = farm.agent.status().unwrap();
+        for (kind, service) in farm.all_services() {
+            let backends = farm.service_status(&status, kind, service)["backends"].as_array().unwrap();
+            let leaving = backends.iter().filter(|backend| backend["leaving"] == true).count();
+            assert_eq!(leaving, 2, "{kind:?} {service}: {status:#}");
+        }
+        load.wait_for_more(ENOUGH);
     }
     requests.assert_undisturbed();
     assert_eq!(farm.losses().moved_since(&before, &[]), BTreeMap::new());
@@ -276,24 +285,20 @@ fn a_backend_that_comes_back_takes_no_flow_away() {
     back.stop().assert_undisturbed();
 }
 
-#[test]
-fn a_drain_with_a_deadline_gives_flows_up_in_the_end() {
-    if !needs_root("a_drain_with_a_deadline_gives_flows_up_in_the_end") {
-        return;
-    }
-    let farm = Farm::up(Mode::Dsr, 3, &[0, 1, 2], "");
+/// A backend that is taken out with a deadline keeps its flows until then; then they are others', which do not know them.
+fn gives_flows_up_in_the_end(mode: Mode, more: &str, take_out: impl FnOnce(&Farm)) {
+    let farm = Farm::up(mode, 3, &[0, 1, 2], more);
     let load = Load::start(&farm, FLOWS);
     let owners = farm.owners();
     let had = |kind| owners.iter().filter(|((of, _), names)| *of == kind && names.contains("backend-1")).count();
-    farm.backend_command("drain", 1, &["--for", "2"]);
+    take_out(&farm);
     farm.wait_until_serving(&[0, 2]);
-    // The flows of the drained backend are others' from then on, which do not know its connections.
-    wait_until(TURN, "the connections of the drained backend were broken", || {
+    wait_until(TURN, "the connections of the backend were broken", || {
         let broken: usize = load.lines().iter().map(|lines| lines.broken()).sum();
         (broken >= had(Kind::Lines)).then_some(())
     })
     .unwrap();
-    wait_until(TURN, "the drained backend's datagrams went elsewhere", || {
+    wait_until(TURN, "the backend's datagrams went elsewhere", || {
         let moved = farm.moved();
         (moved.keys().filter(|(kind, _)| *kind == Kind::Echo).count() == had(Kind::Echo)).then_some(())
     })
@@ -302,38 +307,68 @@ fn a_drain_with_a_deadline_gives_flows_up_in_the_end() {
 }
 
 #[test]
-fn a_drained_backend_is_told_to_be_without_flows() {
-    if !needs_root("a_drained_backend_is_told_to_be_without_flows") {
+fn a_drain_with_a_deadline_gives_flows_up_in_the_end() {
+    if needs_root("a_drain_with_a_deadline_gives_flows_up_in_the_end") {
+        gives_flows_up_in_the_end(Mode::Dsr, "", |farm| farm.backend_command("drain", 1, &["--for", "2"]));
+    }
+}
+
+#[test]
+fn a_removal_with_a_deadline_gives_flows_up_in_the_end() {
+    if needs_root("a_removal_with_a_deadline_gives_flows_up_in_the_end") {
+        let more = "\n[tracking]\ndrain_seconds = 2\n";
+        gives_flows_up_in_the_end(Mode::Nat, more, |farm| farm.agent.reload(&farm.config(&[0, 2])).unwrap());
+    }
+}
+
+#[test]
+fn what_is_taken_out_goes_with_its_last_flow() {
+    if !needs_root("what_is_taken_out_goes_with_its_last_flow") {
         return;
     }
     // Datagrams have no end but silence: the shortest that a config can have.
-    let farm = Farm::up(Mode::Nat, 2, &[0, 1], "\n[tracking]\nudp_idle_seconds = 10\n");
+    let farm = Farm::up(Mode::Nat, 3, &[0, 1, 2], "\n[tracking]\nadopt_seconds = 1\nudp_idle_seconds = 10\n");
     let services = farm.services(Kind::Echo);
-    let flows = services.map(|service| tests::UdpFlows::start(farm.lab.client(), service, FLOWS, 100).unwrap());
+    let flows = services.map(|service| UdpFlows::start(farm.lab.client(), service, FLOWS, 100).unwrap());
+    // One stays in the config, one leaves it.
     farm.backend_command("drain", 1, &[]);
+    farm.agent.reload(&farm.config(&[0, 1])).unwrap();
+    farm.wait_until_serving(&[0]);
     for flows in &flows {
         flows.wait_for_more(ENOUGH).unwrap();
     }
-    let expected = services.map(|service| {
-        let of_family = |client: &SocketAddr| client.is_ipv4() == service.is_ipv4();
-        farm.echoes[1].seen().keys().filter(|client| of_family(client)).count()
+    let expected = [1, 2].map(|number| {
+        services.map(|service| {
+            let seen = farm.echoes[number].seen();
+            Value::from(seen.keys().filter(|client| client.is_ipv4() == service.is_ipv4()).count())
+        })
     });
-    let counted =
-        |status: &Value| services.map(|service| farm.backend_status(status, Kind::Echo, service, 1)["flows"].clone());
-    let what = format!("the drained backend has its flows {expected:?}");
-    wait_for(&farm.agent, &what, |status| counted(status) == expected.map(Value::from));
+    let what = format!("those that are taken out have their flows: {expected:?}");
+    wait_for(&farm.agent, &what, |status| {
+        let backend = |service, number| farm.backend_status(status, Kind::Echo, service, number);
+        expected == [1, 2].map(|number| services.map(|service| backend(service, number)["flows"].clone()))
+            && services.iter().all(|service| backend(*service, 2)["leaving"] == true)
+    });
     for flows in flows {
         let report = flows.stop().unwrap();
         assert_eq!((report.lost(), report.duplicated()), (BTreeMap::new(), BTreeMap::new()));
     }
-    let what = "the drained backend has no flows";
-    let status = wait_until(2 * TURN, what, || {
+    let what = "the drained backend has no flows, the other one is gone, and the slots are as if nothing had been";
+    let done = wait_until(2 * TURN, what, || {
         let status = farm.agent.status().unwrap();
-        (counted(&status) == [0, 0].map(Value::from)).then_some(status)
-    })
-    .unwrap();
+        let service_is_done = |(kind, service)| {
+            let status = farm.service_status(&status, kind, service);
+            status["changed_slots"] == 0 && status["backends"].as_array().unwrap().len() == 2
+        };
+        let done = status["tracked_flows"] == 0 && farm.all_services().into_iter().all(service_is_done);
+        done.then_some(status)
+    });
+    let status = done.unwrap_or_else(|error| panic!("{error:#}: {:#}", farm.agent.status().unwrap()));
+    for (kind, service) in farm.all_services() {
+        assert_eq!(farm.backend_status(&status, kind, service, 1)["drained"], true, "{status:#}");
+    }
     let text = farm.agent.lb(["status"]).unwrap().stdout;
-    assert!(text.contains("drained"), "{text}\n{status:#}");
+    assert!(text.contains("drained"), "{text}");
 }
 
 /// Sends SYNs from addresses that are nobody's to a service, each twice: an element of the kernel's LRU maps that is seen again

@@ -95,7 +95,9 @@ fn brings_errors_to_their_owner(mode: Mode) {
                 } else {
                     socket.set_unicast_hops_v6(hops).unwrap();
                 }
-                socket.bind(&SocketAddr::new(ip, service.port()).into()).unwrap();
+                let local = SocketAddr::new(ip, service.port()).into();
+                // A child that another test starts holds the last socket as well until it has become another program.
+                wait_until(SOON, "the port was free", || socket.bind(&local).ok()).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 UdpSocket::from(socket)
             })
@@ -193,6 +195,48 @@ fn downloads_over_a_narrow_link_by_nat() {
 fn downloads_over_a_narrow_link_by_tunnel() {
     if needs_root("downloads_over_a_narrow_link_by_tunnel") {
         downloads_over_a_narrow_link(Mode::Tunnel6);
+    }
+}
+
+/// The same where the narrow link is the balancer's own: it tells the backends itself.
+#[test]
+fn downloads_over_a_narrow_link_of_the_balancer() {
+    if !needs_root("downloads_over_a_narrow_link_of_the_balancer") {
+        return;
+    }
+    let farm = Farm::up(Mode::Nat, 2, &[0, 1], "");
+    let client = farm.lab.client();
+    let narrow = [client.ipv4().to_string(), client.ipv6().to_string()];
+    farm.lab.balancer().ip(&narrow.map(|client| format!("route add {client} dev eth0 mtu lock 1400"))).unwrap();
+    for service in farm.services(Kind::Web) {
+        let replies = curl_with(client, &format!("{}large", url(service)), 8, &[]).unwrap();
+        for reply in &replies {
+            assert_eq!((reply.status, &reply.error, reply.body.len()), (Some(200), &None, Nginx::LARGE), "{service}");
+        }
+    }
+    let status = farm.agent.status().unwrap();
+    assert!(count(&status, "packets", "too_long_answered") >= 4, "{status:#}");
+}
+
+/// A link to the backends that takes less than the clients': the clients are told.
+#[test]
+fn uploads_over_a_narrow_link_to_the_backends() {
+    if !needs_root("uploads_over_a_narrow_link_to_the_backends") {
+        return;
+    }
+    let farm = Farm::up(Mode::Nat, 1, &[0], "");
+    let (balancer, backend) = (farm.lab.balancer(), &farm.lab.backends()[0]);
+    let gateway = balancer.interfaces().last().unwrap();
+    // While it runs. The backends offer to take more than they can, as they would if the link were not their own.
+    balancer.ip(&["link set eth1 mtu 1400".into()]).unwrap();
+    let offer = |gateway: IpAddr, size: u16| format!("route change default via {gateway} advmss {size}");
+    let offers = [offer(gateway.ipv4.into(), 1460), offer(gateway.ipv6.into(), 1440)];
+    backend.ip(&[vec!["link set eth0 mtu 1400".into()], offers.into()].concat()).unwrap();
+    for service in farm.services(Kind::Lines) {
+        let told = || count(&farm.agent.status().unwrap(), "packets", "too_long_answered");
+        let before = told();
+        exchange_a_long_line(farm.lab.client(), service, 1_000_000);
+        assert!((1..100).contains(&(told() - before)), "{service}: {before} {}", told());
     }
 }
 
