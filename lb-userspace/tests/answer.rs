@@ -20,7 +20,7 @@ use lb_common::{
     hash::Keys,
     host::{Buffer, HostTables},
     path::steer,
-    tables::{Answer, Endpoint, MAX_RECORDS, Service, Settings, Tables as _},
+    tables::{Answer, DNS, Endpoint, MAX_RECORDS, Service, Settings, Tables as _},
     verdict::{Verdict, Why},
     wire::transport::UDP,
 };
@@ -53,7 +53,7 @@ impl World {
         let mut tables = HostTables::default();
         tables.settings = Some(Settings { keys: KEYS, ..Settings::zeroed() });
         tables.service_ids.insert(Endpoint::new(dns.ip(), UDP, dns.port()), 0);
-        tables.services.insert(0, Service { region: 0, dns: 1 });
+        tables.services.insert(0, Service { region: 0, flags: DNS, id: 0 });
         tables.answer_places.insert(render::answer_key(&KEYS, wire, kind).unwrap(), PLACE);
         tables.answers.insert(PLACE, render::answer(wire, kind, ttl_seconds, addresses).unwrap());
         Self { names, tables }

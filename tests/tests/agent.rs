@@ -369,7 +369,7 @@ fn a_wrong_config_changes_nothing() {
         ),
         (
             site.config.replace("agent.sock", "other.sock"),
-            "`socket`, `pins` and `attach` change only with a restart, after `lb detach`".into(),
+            "`socket`, `pins`, `attach` and [limits] change only with a restart, after `lb detach`".into(),
         ),
     ];
     for (config, said) in reloads {

@@ -11,7 +11,6 @@ use aya::maps::{Array, IterableMap as _};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, PacketBuilder,
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -22,7 +21,7 @@ use support::{
     Site, TURN, backend_of, count, dns, failures, has_program, head, lab, name, service, service_addresses, services,
     serving, url, wait_for,
 };
-use tests::{Agent, Host, Lab, Layout, Nginx, Reply, curl_many, dig, lb_binary, needs_root};
+use tests::{Agent, FrameSocket, Host, Lab, Layout, Nginx, Reply, curl_many, dig, lb_binary, needs_root};
 
 /// How a command ended: its exit code, and all that it said.
 type Ended = (i32, String);
@@ -392,33 +391,6 @@ fn a_backend_behind_a_router_is_for_nat_only() {
     }
 }
 
-/// Sends frames as they are on a host's `eth0`.
-struct Wire {
-    socket: Socket,
-    interface: SockAddr,
-}
-
-impl Wire {
-    /// `known` is an address that answers.
-    fn open(host: &Host, known: IpAddr) -> Self {
-        // linux/if_ether.h, in the byte order of the wire.
-        let every_protocol = i32::from(3_u16.to_be());
-        host.inside(|| {
-            let raw = Type::from(libc::SOCK_RAW);
-            let socket = Socket::new(Domain::from(libc::AF_PACKET), raw, Some(Protocol::from(every_protocol))).unwrap();
-            // An interface has no address to send to that safe code can make; one that a packet came by has.
-            host.ping(known, 8, TURN).unwrap();
-            let interface = socket.peek_sender().unwrap();
-            Self { socket, interface }
-        })
-        .unwrap()
-    }
-
-    fn send(&self, frame: &[u8]) {
-        self.socket.send_to(frame, &self.interface).unwrap();
-    }
-}
-
 /// Frames that come close to what the path handles, from a host that is not there.
 fn frames(client: &Host, balancer: &Host, services: [SocketAddr; 2]) -> Vec<Vec<u8>> {
     let (from, to) = (client.interfaces()[0].mac, balancer.interfaces()[0].mac);
@@ -479,11 +451,11 @@ fn garbage_on_the_wire_disturbs_nobody() {
     wait_for(&site.agent, "the answer is in the kernel", |status| count(status, "dns", "answers_in_kernel") == 1);
     let before = site.agent.status().unwrap();
 
-    let wire = Wire::open(client, balancer.ipv4().into());
+    let wire = FrameSocket::open(client, client.interfaces()[0].index, balancer.ipv4().into()).unwrap();
     let frames = frames(client, balancer, site.services());
     let mut sent = 0;
     let mut send = |frame: &[u8]| {
-        wire.send(frame);
+        wire.send(frame).unwrap();
         sent += 1;
     };
     for frame in &frames {

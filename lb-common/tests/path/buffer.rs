@@ -69,11 +69,12 @@ fn a_frame_shrinks_from_behind() {
 
 #[test]
 fn a_frame_shrinks_from_the_front() {
-    for by in 0..=20 {
+    // As in the kernel, down to an Ethernet header.
+    for by in 0..=6 {
         let mut frame = buffer(0, 3);
         frame.shrink_front(by).unwrap();
         assert_eq!(frame.bytes(), &BYTES[by..]);
-        assert_eq!((frame.shrink_front(21 - by), frame.bytes()), (None, &BYTES[by..]));
+        assert_eq!((frame.shrink_front(7 - by), frame.bytes()), (None, &BYTES[by..]));
     }
 }
 

@@ -730,6 +730,10 @@ fn neighbors() -> Vec<Row> {
         let name = format!("a solicitation of {length} bytes, too few for a target");
         ignored(why, &name, short);
     }
+    // It ended with its header, and was called truncated.
+    let body = Body::Icmp { kind: 135, code: 0, rest: [0; 4], payload: vec![0x20, 0x01] };
+    let short = Datagram { hops: 255, ..Datagram::asked(V6.client, V6.service, body) };
+    ignored(Why::NeighborNotOurs, "a solicitation that ends before its target", short.bytes());
     let advertisement = with_option.advertisement(ROUTER_MAC);
     ignored(Why::IcmpNotOurs, "an advertisement that claims the service's address", advertisement.bytes());
     let mut code = with_option.bytes();

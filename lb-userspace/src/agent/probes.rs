@@ -9,7 +9,7 @@ use crate::{
     probe::{self, Probed},
 };
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet, hash_map::Entry},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -42,12 +42,13 @@ impl Agent {
         self.health.retain(|target, _| targets.contains(target));
         self.conditions.undecided.retain(|target| targets.contains(target));
         for target in targets {
-            if !self.health.contains_key(&target) {
-                let known = up.contains(&target.address);
-                self.health.insert(target, if known { Health::inherited_up() } else { Health::new() });
-                if !known {
+            if let Entry::Vacant(health) = self.health.entry(target) {
+                if up.contains(&target.address) {
+                    health.insert(Health::inherited_up());
+                } else {
+                    health.insert(Health::new());
                     self.conditions.undecided.insert(target);
-                    self.undecided_until = Some(self.now() + UNDECIDED);
+                    self.undecided_until = Some(self.started.elapsed() + UNDECIDED);
                 }
             }
             let start = || probe::start(target, Arc::clone(&self.places), self.results.clone());

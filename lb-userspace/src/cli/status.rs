@@ -35,16 +35,11 @@ fn text(status: &Status) -> String {
             service.slots,
             if service.changed_slots > 0 { format!(", {} changed", service.changed_slots) } else { String::new() }
         ));
-        lines.push(format!(
-            "  {:<40} {:>6}  {:<9} {:>8} {:>12} {:>16}",
-            "backend", "weight", "state", "flows", "packets", "bytes"
-        ));
+        lines.push(row(["backend", "weight", "state", "packets", "bytes", "flows"].map(ToString::to_string)));
         for backend in &service.backends {
-            let (address, state) = (address(backend.address), state(backend));
-            lines.push(format!(
-                "  {address:<40} {:>6}  {state:<9} {:>8} {:>12} {:>16}",
-                backend.weight, backend.flows, backend.packets, backend.bytes
-            ));
+            let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
+            let [weight, packets, bytes, flows] = [&u64::from(*weight), packets, bytes, flows].map(ToString::to_string);
+            lines.push(row([address(*own), weight, state(backend), packets, bytes, flows]));
             if let Some(drain) = drain(backend) {
                 lines.push(format!("    {drain}"));
             }
@@ -60,10 +55,8 @@ fn text(status: &Status) -> String {
             }
         }
         let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
-        lines.push(format!(
-            "  {:<40} {:>6}  {:<9} {flows:>8} {:>12} {:>16}",
-            "all", "", "", service.packets, service.bytes
-        ));
+        let [packets, bytes, flows] = [service.packets, service.bytes, flows].map(|count| count.to_string());
+        lines.push(row(["all".into(), String::new(), String::new(), packets, bytes, flows]));
     }
     let dns = &status.dns;
     if !dns.listen.is_empty() {
@@ -82,6 +75,11 @@ fn text(status: &Status) -> String {
     let counted = status.packets.iter().filter(|(_, count)| **count > 0);
     lines.extend(counted.map(|(why, count)| format!("  {why:<24} {count:>14}")));
     lines.join("\n") + "\n"
+}
+
+/// Of a backend: address, weight, state, packets, bytes, tracked flows.
+fn row([address, weight, state, packets, bytes, flows]: [String; 6]) -> String {
+    format!("  {address:<40} {weight:>6}  {state:<9} {packets:>12} {bytes:>16} {flows:>10}")
 }
 
 /// An address with its port, or with `any`.

@@ -39,6 +39,7 @@ fn unknown_ones() {
     let without = FULL.replace("check = \"web\"", "").replace("check = \"own\"", "check = \"wep\"");
     let (start, rest) = (without.find("[check.web]").unwrap(), without.find("[[service]]").unwrap());
     let without = without.replace(&without[start..rest], "").replace("protocol = \"udp\"", "");
+    let without = without.replace("port = \"any\"", "port = 443").replace("udp = \"move\"", "");
     assert_eq!(errors(&without), "config:16: service `web`: there is no check `wep`; write one, [check.<name>]");
 }
 
@@ -48,7 +49,8 @@ fn one_without_a_port_where_it_takes_one() {
         "port = 8081",
         "",
         "config:43: service `quic`: check `web` has no port, and a udp service needs one to connect to; write `port` in [check.web]\n\
-         config:61: name `WWW.Example.com.`: check `web` has no port, and a name needs one to connect to; write `port` in [check.web]",
+         config:61: name `WWW.Example.com.`: check `web` has no port, and a name needs one to connect to; write `port` in [check.web]\n\
+         config:75: service `all`: check `web` has no port, and a udp service needs one to connect to; write `port` in [check.web]",
     );
     let text = FULL.replacen("mode = \"dsr\"\ncheck = \"web\"", "mode = \"dsr\"", 1);
     assert_eq!(

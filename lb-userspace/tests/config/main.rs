@@ -6,6 +6,7 @@ mod dns;
 mod meaning;
 mod services;
 mod text;
+mod tunnel;
 mod whole;
 
 use lb_userspace::{

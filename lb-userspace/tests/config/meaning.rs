@@ -3,12 +3,13 @@
 use super::{FULL, fixture, intent};
 use lb_common::{
     hash::Keys,
+    path::tunnel::Sources,
     tables::Endpoint,
     wire::transport::{TCP, UDP},
 };
 use lb_userspace::{
     config::{Config, DEFAULT_PINS, DEFAULT_SOCKET},
-    model::intent::{Attach, Backend, Check, Intent, Mode, Name, Service, Target},
+    model::intent::{Attach, Backend, Check, Intent, Limits, Mode, Name, Service, Target, Tracking, Tunnel},
 };
 use std::{
     collections::BTreeSet,
@@ -43,7 +44,10 @@ fn every_key_has_its_meaning() {
             endpoint: Endpoint::new("192.0.2.10".parse().unwrap(), TCP, 80),
             mode: Mode::Nat,
             slots: 1_009,
+            least_slots: 11,
+            moves: false,
             claim: false,
+            echo: true,
             backends: vec![backend("10.0.0.11", TCP, 8_080, 10, 8_080, own), backend("10.0.0.12", TCP, 80, 1, 80, own)],
         },
         Service {
@@ -51,8 +55,22 @@ fn every_key_has_its_meaning() {
             endpoint: Endpoint::new("2001:db8::10".parse().unwrap(), UDP, 443),
             mode: Mode::Dsr,
             slots: 251,
+            least_slots: 1,
+            moves: false,
             claim: true,
+            echo: true,
             backends: vec![backend("fd00::11", UDP, 443, 0, 8_081, web), backend("fd00::12", UDP, 443, 1, 8_081, web)],
+        },
+        Service {
+            name: "all".into(),
+            endpoint: Endpoint::new("192.0.2.30".parse().unwrap(), UDP, 0),
+            mode: Mode::Tunnel,
+            slots: 251,
+            least_slots: 2,
+            moves: true,
+            claim: true,
+            echo: false,
+            backends: vec![backend("10.0.0.31", UDP, 0, 1, 8_081, web), backend("fd00::32", UDP, 0, 1, 8_081, web)],
         },
     ];
     assert_eq!(intent.services(), services);
@@ -79,6 +97,14 @@ fn every_key_has_its_meaning() {
     let backends = services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
     let targets: BTreeSet<Target> = backends.chain(["10.0.0.11", "2001:db8::11"].map(target)).collect();
     assert_eq!(intent.targets(), targets);
+    let sources = |text: &str, prefix| Some(Sources::new(address(text), prefix));
+    let tunnel = Tunnel { ipv4: sources("10.99.0.0", 16), ipv6: sources("fd99::", 64) };
+    assert_eq!(intent.tunnel(), tunnel);
+    assert_eq!(intent.limits(), Limits { services: 32, backends: 64, flows: 2_048 });
+    let seconds = Duration::from_secs;
+    let tracking =
+        Tracking { adopt: seconds(60), tcp_idle: seconds(600), udp_idle: seconds(30), drain: Some(seconds(3_600)) };
+    assert_eq!(intent.tracking(), tracking);
 }
 
 #[test]
@@ -88,8 +114,14 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(intent.socket(), Path::new(DEFAULT_SOCKET));
     assert_eq!(intent.pins(), Path::new(DEFAULT_PINS));
     assert!(intent.dns().is_empty() && intent.names().is_empty());
+    assert_eq!(intent.tunnel(), Tunnel::default());
+    assert_eq!(intent.limits(), Limits { services: 4_096, backends: 16_384, flows: 131_072 });
+    let seconds = Duration::from_secs;
+    let tracking = Tracking { adopt: seconds(300), tcp_idle: seconds(7_440), udp_idle: seconds(300), drain: None };
+    assert_eq!(intent.tracking(), tracking);
     let [service] = intent.services() else { panic!("{:?}", intent.services()) };
     assert_eq!((service.slots, service.claim, service.endpoint.protocol()), (251, true, TCP));
+    assert_eq!((service.echo, service.moves), (true, false));
     assert_eq!(service.backends, [backend("10.0.0.11", TCP, 80, 1, 80, check(1_000, 500, 2, 3))]);
 }
 
@@ -98,7 +130,7 @@ fn who_shares_a_target_shares_its_probe() {
     let text = FULL.replace("port = 8080", "port = 8081").replace("check = \"own\"", "check = \"web\"");
     let intent = intent(&text).unwrap();
     // The backend 10.0.0.11 and the address of the name.
-    assert_eq!(intent.targets().len(), 5);
+    assert_eq!(intent.targets().len(), 7);
 }
 
 #[test]

@@ -10,8 +10,16 @@ fn missing_keys() {
         "",
         "config:19: service `web`: no `address`; write address = \"...\", where clients connect to",
     );
-    says("port = 80", "", "config:19: service `web`: no `port`; write port = ..., where clients connect to");
-    says("mode = \"nat\"", "", "config:19: service `web`: no `mode`; write mode = \"dsr\" or mode = \"nat\"");
+    says(
+        "port = 80",
+        "",
+        "config:19: service `web`: no `port`; write port = ..., where clients connect to, or port = \"any\"",
+    );
+    says(
+        "mode = \"nat\"",
+        "",
+        "config:19: service `web`: no `mode`; write mode = \"dsr\", mode = \"nat\" or mode = \"tunnel\"",
+    );
     says(
         "address = \"10.0.0.12\"",
         "",
@@ -39,7 +47,7 @@ fn words() {
     says(
         "mode = \"nat\"",
         "mode = \"snat\"",
-        "config:24: service `web`: mode `snat` is unknown; write \"dsr\" or \"nat\"",
+        "config:24: service `web`: mode `snat` is unknown; write \"dsr\", \"nat\" or \"tunnel\"",
     );
     says(
         "protocol = \"tcp\"",
@@ -82,6 +90,11 @@ fn addresses() {
 
 #[test]
 fn ports() {
+    says(
+        "port = 80",
+        "port = \"all\"",
+        "config:22: service `web`: port `all` is neither a number nor \"any\"; write 1 to 65535, or \"any\"",
+    );
     says("port = 80", "port = 0", "config:22: service `web`: port 0 is not a port; write 1 to 65535");
     says("port = 8080", "port = 0", "config:31: service `web`: backend port 0 is not a port; write 1 to 65535");
     says("port = 8080", "port = -1", "config:31: service `web`: backend port -1 is not a port; write 1 to 65535");
@@ -161,7 +174,8 @@ fn backends_of_another_family() {
     says(
         "address = \"fd00::11\"",
         "address = \"10.0.0.21\"",
-        "config:46: service `quic`: backend 10.0.0.21 is IPv4, the service's address IPv6; write backends of the service's family",
+        "config:46: service `quic`: backend 10.0.0.21 is IPv4, the service's address IPv6; write backends of the service's family, or \
+         mode = \"tunnel\"",
     );
 }
 
@@ -187,4 +201,109 @@ fn one_nat_backend_behind_two_services() {
     );
     intent(&text.replace("port = 8080\n[dns]", "port = 8081\n[dns]")).unwrap();
     intent(&text.replace("port = 80\nmode = \"nat\"", "port = 8080\nmode = \"dsr\"")).unwrap();
+}
+
+#[test]
+fn one_address_with_and_without_echo() {
+    let more = "[[service]]\nname = \"more\"\naddress = \"192.0.2.30\"\nport = 80\nmode = \"dsr\"\n[[service.backend]]\n\
+         address = \"10.0.0.11\"\n[tunnel]";
+    let text = FULL.replace("[tunnel]", more);
+    assert_eq!(
+        errors(&text),
+        "config:83: service `more`: service `all`, at line 67, has the same address and echo = false; write the same in both, since \
+         an address is answered for or not"
+    );
+    intent(&text.replace(
+        "mode = \"dsr\"\n[[service.backend]]\naddress = \"10.0.0.11\"\n[tunnel]",
+        "mode = \"dsr\"\necho = false\n[[service.backend]]\naddress = \"10.0.0.11\"\n[tunnel]",
+    ))
+    .unwrap();
+}
+
+#[test]
+fn what_is_only_for_udp() {
+    says(
+        "protocol = \"tcp\"",
+        "udp = \"follow\"",
+        "config:23: service `web`: `udp` is for services with protocol = \"udp\"; leave it out",
+    );
+    says(
+        "udp = \"move\"",
+        "udp = \"stay\"",
+        "config:73: service `all`: udp `stay` is unknown; write \"follow\" or \"move\"",
+    );
+}
+
+#[test]
+fn any_port() {
+    let line = "address = \"10.0.0.31\"";
+    says(
+        line,
+        "address = \"10.0.0.31\"\nport = 443",
+        "config:79: service `all`: the service is on any port, and a backend gets its packets at the port that they are sent to; \
+         leave `port` out",
+    );
+    let last = FULL.rfind("check = \"web\"\n\n[[service.backend]]").unwrap();
+    let (start, rest) = FULL.split_at(last);
+    let without = format!("{start}{}", rest.replacen("check = \"web\"", "", 1));
+    let says_without = |user: &str| {
+        format!(
+            "config:67: service `all`: {user} has no check of its own; write check = \"...\", the name of a check with a TCP port \
+             that tells of it"
+        )
+    };
+    assert_eq!(errors(&without), says_without("a udp service"));
+    let tcp = without.replace("protocol = \"udp\"\nmode = \"tunnel\"\nudp = \"move\"", "\nmode = \"tunnel\"\n");
+    assert_eq!(errors(&tcp), says_without("a service on any port"));
+    // At one address there may be others, but not another on any port.
+    let more = "[[service]]\nname = \"more\"\naddress = \"192.0.2.30\"\nport = 80\nprotocol = \"udp\"\nmode = \"dsr\"\necho = false\n\
+         check = \"web\"\n[[service.backend]]\naddress = \"10.0.0.11\"\n[tunnel]";
+    let text = FULL.replace("[tunnel]", more);
+    intent(&text).unwrap();
+    assert_eq!(
+        errors(&text.replace("port = 80\nprotocol = \"udp\"", "port = \"any\"\nprotocol = \"udp\"")),
+        "config:83: service `more`: service `all`, at line 67, has the same address, port and protocol; change one of them, or merge \
+         the services"
+    );
+    assert_eq!(
+        errors(&FULL.replace("192.0.2.30", "192.0.2.53")),
+        "config:67: service `all`: DNS questions are answered at 192.0.2.53; write another address, or a port instead of \"any\""
+    );
+}
+
+#[test]
+fn one_nat_backend_behind_a_service_on_any_port() {
+    let more = |port: &str, backend: &str| {
+        let more = format!(
+            "[[service]]\nname = \"more\"\naddress = \"192.0.2.11\"\nport = {port}\nmode = \"nat\"\ncheck = \"web\"\n\
+             [[service.backend]]\naddress = \"{backend}\"\n[dns]"
+        );
+        FULL.replace("[dns]", &more)
+    };
+    let shared = |line: usize, backend: &str, other: &str, at: usize| {
+        format!(
+            "config:{line}: service `{other}`: backend {backend} is also behind service `web`, at line {at}, one of the two services \
+             is on any port, and nat could not tell their replies apart; give it another address in one of them"
+        )
+    };
+    assert_eq!(errors(&more("\"any\"", "10.0.0.11")), shared(59, "10.0.0.11", "more", 29));
+    // The other way round.
+    let text = more("80", "10.0.0.51").replace("port = 80\nprotocol = \"tcp\"", "port = \"any\"\nprotocol = \"tcp\"");
+    let text = text.replace("port = 8080\n", "\n").replace("check = \"own\"", "check = \"web\"");
+    intent(&text).unwrap();
+    assert_eq!(errors(&text.replace("10.0.0.51", "10.0.0.12")), shared(59, "10.0.0.12", "more", 34));
+    // In another forward mode, or of another protocol, nothing has to be told apart.
+    intent(&more("\"any\"", "10.0.0.11").replace("mode = \"nat\"\ncheck", "mode = \"dsr\"\ncheck")).unwrap();
+    intent(&more("\"any\"", "10.0.0.11").replace("mode = \"nat\"\ncheck", "mode = \"nat\"\nprotocol = \"udp\"\ncheck"))
+        .unwrap();
+}
+
+#[test]
+fn ports_of_tunnels() {
+    says(
+        "mode = \"nat\"",
+        "mode = \"tunnel\"",
+        "config:31: service `web`: backend port 8080 is not the service's port 80, and tunnel rewrites no ports; write 80, or mode = \
+         \"nat\"",
+    );
 }

@@ -19,15 +19,17 @@ fn unknown_keys() {
         "attach = \"generic\"",
         "attack = \"generic\"",
         "config:3: unknown key `attack`; the keys here are `interfaces`, `attach`, `secret`, `secret_file`, `socket`, `pins`, \
-         `check`, `service`, `dns`",
+         `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`",
     );
     says("weight = 10", "wait = 10", "config:32: unknown key `wait`; the keys here are `address`, `port`, `weight`");
 }
 
 #[test]
 fn values_of_another_type() {
-    says("port = 80", "port = \"80\"", "config:22: string \"80\" where a whole number belongs");
-    says("port = 80", "port = 80.5", "config:22: floating point `80.5` where a whole number belongs");
+    says("slots = 1009", "slots = \"1009\"", "config:25: string \"1009\" where a whole number belongs");
+    says("slots = 1009", "slots = 10.5", "config:25: floating point `10.5` where a whole number belongs");
+    says("port = 80", "port = 80.5", "config:22: floating point `80.5` where a port number or \"any\" belongs");
+    says("echo = false", "echo = \"no\"", "config:74: string \"no\" where true or false belongs");
     says("name = \"web\"", "name = 7", "config:20: integer `7` where a string in quotes belongs");
     says(
         "interfaces = [\"eth0\", \"eth1\"]",

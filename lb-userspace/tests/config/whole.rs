@@ -1,7 +1,7 @@
 //! What is wrong with the config as a whole.
 
-use super::{FULL, errors, fixture, says};
-use lb_common::tables::{MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES};
+use super::{FULL, errors, fixture, intent, says};
+use lb_common::tables::MAX_INTERFACES;
 use lb_userspace::config::Config;
 use std::fmt::Write as _;
 
@@ -104,31 +104,70 @@ fn more_than_the_maps_hold() {
         &format!("interfaces = {interfaces:?}"),
         "config: 65 interfaces are more than the maps hold; write at most 64",
     );
-    let mut services = String::from(FULL);
-    for number in 3..MAX_SERVICES {
+    let mut services = FULL.replace("[tunnel]", "[[service]]\n[tunnel]");
+    let mut written = String::new();
+    for number in 0..28 {
         let _ = write!(
-            services,
+            written,
             "[[service]]\nname = \"s{number}\"\naddress = \"2001:db8:1::{number:x}\"\nport = 80\nmode = \"dsr\"\n\
              [[service.backend]]\naddress = \"fd00::1\"\n"
         );
     }
-    let expected = format!(
-        "config: {} services and DNS addresses are more than the maps hold; write at most 4096",
-        MAX_SERVICES + 1
+    services = services.replace("[[service]]\n[tunnel]", &(written + "[tunnel]"));
+    // Three more are there already, and two DNS addresses.
+    assert_eq!(
+        errors(&services),
+        "config: 33 services and DNS addresses are more than the maps hold; write at most 32, or services = 33 in [limits]"
     );
-    assert_eq!(errors(&services), expected);
+    intent(&services.replace("services = 32", "services = 33")).unwrap();
     let mut backends = String::from("interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n");
     for service in 0..64 {
         let _ = writeln!(
             backends,
             "[[service]]\nname = \"s{service}\"\naddress = \"2001:db8::{service:x}:1\"\nport = 80\nmode = \"dsr\""
         );
-        for number in 0..=MAX_BACKENDS / 64 {
+        for number in 0..=256 {
             let _ = writeln!(backends, "[[service.backend]]\naddress = \"fd00::{number:x}:1\"");
         }
     }
-    let expected = format!("config: {} backends are more than the maps hold; write at most 16384", MAX_BACKENDS + 64);
-    assert_eq!(errors(&backends), expected);
+    assert_eq!(
+        errors(&backends),
+        "config: 16448 backends are more than the maps hold; write at most 16384, or backends = 16448 in [limits]"
+    );
+}
+
+#[test]
+fn limits() {
+    for (line, most) in [("services = 32", 1_000_000), ("backends = 64", 4_000_000), ("flows = 2048", 16_000_000)] {
+        let (key, _) = line.split_once(" = ").unwrap();
+        let least = if key == "flows" { 1_024 } else { 16 };
+        let at = FULL.lines().position(|other| other == line).unwrap() + 1;
+        for value in [0, least - 1, most + 1] {
+            let expected = format!("config:{at}: limits: {key} {value} is out of range; write {least} to {most}");
+            assert!(errors(&FULL.replace(line, &format!("{key} = {value}"))).contains(&expected), "{expected}");
+        }
+        intent(&FULL.replace(line, &format!("{key} = {most}"))).unwrap();
+    }
+}
+
+#[test]
+fn tracking() {
+    for (line, least, most) in [
+        ("adopt_seconds = 60", 1, 86_400),
+        ("tcp_idle_seconds = 600", 60, 604_800),
+        ("udp_idle_seconds = 30", 10, 86_400),
+        ("drain_seconds = 3600", 1, 604_800),
+    ] {
+        let (key, _) = line.split_once(" = ").unwrap();
+        let at = FULL.lines().position(|other| other == line).unwrap() + 1;
+        for value in [least - 1, most + 1] {
+            let expected = format!("config:{at}: tracking: {key} {value} is out of range; write {least} to {most}");
+            says(line, &format!("{key} = {value}"), &expected);
+        }
+        for value in [least, most] {
+            intent(&FULL.replace(line, &format!("{key} = {value}"))).unwrap();
+        }
+    }
 }
 
 #[test]

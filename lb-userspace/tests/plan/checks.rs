@@ -2,7 +2,7 @@
 
 use lb_common::{
     host::HostTables,
-    tables::{AnswerKey, Backend, IN_USE, NAT, NOBODY, Region, Slot},
+    tables::{AnswerKey, Backend, DNS, DOWN, IN_USE, NAT, NOBODY, Region, Slot},
 };
 use lb_userspace::model::{actual::Actual, backends::BackendKey, host, op::Op};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +99,10 @@ impl Seen {
                 for id in backends.iter() {
                     let names = |service: &u32| slots(tables, *service).1.iter().any(|slot| slot.current == *id);
                     assert!(!tables.service_ids.values().any(names), "a packet may begin a flow with backend {id}");
+                    let backend = tables.backends.get(id).expect("it is still there");
+                    let service = tables.service_ids.get(&backend.service).and_then(|id| tables.services.get(id));
+                    let is_found = service.is_some_and(|service| service.flags & DNS == 0);
+                    assert!(!is_found || backend.flags & DOWN != 0, "a flow may stay with backend {id}");
                 }
             }
             Op::PutAnswer { place, .. } => assert!(!self.answers.contains_key(place), "answer {place} may be read"),

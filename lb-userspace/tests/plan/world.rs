@@ -237,9 +237,9 @@ impl World {
         }
     }
 
-    /// Whether flows can stay with the backend that has this id.
-    pub fn is_live(&self, id: u32) -> bool {
-        self.actual.backends.entry(id).is_some_and(is_live)
+    /// Where the backend with this id is.
+    pub fn server(&self, id: Option<u32>) -> Option<Endpoint> {
+        Some(self.actual.backends.entry(id?)?.own)
     }
 
     /// Slots with a history.

@@ -141,27 +141,35 @@ impl Part<'_, '_> {
     }
 
     fn usable(&mut self, what: &'static str, written: &Spanned<String>, address: IpAddr) -> Option<IpAddr> {
-        if let Some((kind, cure)) = unusable(address) {
-            self.report(written, Problem::UnusableAddress { what, address, kind, cure });
-            return None;
-        }
-        Some(address)
+        self.unless_unusable(what, written, address, unusable(address))
     }
 
-    /// The address, if other machines can send to it.
-    pub(super) fn usable_on_network(
+    fn usable_on_network(&mut self, what: &'static str, written: &Spanned<String>, address: IpAddr) -> Option<IpAddr> {
+        self.unless_unusable(what, written, address, unusable_on_network(address))
+    }
+
+    /// The address of a network whose addresses other machines can get packets from; the cure is another one.
+    pub(super) fn usable_network(
         &mut self,
         what: &'static str,
         written: &Spanned<String>,
         address: IpAddr,
+        cure: &'static str,
     ) -> Option<IpAddr> {
-        let address = self.usable(what, written, address)?;
-        if address.is_loopback() {
-            let (kind, cure) = ("a loopback address", ONE_MACHINE);
-            self.report(written, Problem::UnusableAddress { what, address, kind, cure });
-            return None;
-        }
-        Some(address)
+        let unusable = unusable_on_network(address).map(|(kind, _)| (kind, cure));
+        self.unless_unusable(what, written, address, unusable)
+    }
+
+    fn unless_unusable(
+        &mut self,
+        what: &'static str,
+        written: &Spanned<String>,
+        address: IpAddr,
+        unusable: Option<(&'static str, &'static str)>,
+    ) -> Option<IpAddr> {
+        let Some((kind, cure)) = unusable else { return Some(address) };
+        self.report(written, Problem::UnusableAddress { what, address, kind, cure });
+        None
     }
 
     /// One of a few words.
@@ -205,6 +213,11 @@ fn either(words: &[String]) -> String {
 }
 
 const ONE_MACHINE: &str = "the address of one machine";
+
+/// What is wrong with an address as one that other machines can send to, and the cure.
+fn unusable_on_network(address: IpAddr) -> Option<(&'static str, &'static str)> {
+    unusable(address).or_else(|| address.is_loopback().then_some(("a loopback address", ONE_MACHINE)))
+}
 
 /// What is wrong with an address as a machine's, and the cure.
 fn unusable(address: IpAddr) -> Option<(&'static str, &'static str)> {

@@ -16,12 +16,25 @@ use toml::Spanned;
 struct Family {
     key: &'static str,
     example: &'static str,
+    cure: &'static str,
     is_of: fn(&IpAddr) -> bool,
     prefixes: RangeInclusive<u32>,
 }
 
-const IPV4: Family = Family { key: "source_ipv4", example: "10.99.0.0/16", is_of: IpAddr::is_ipv4, prefixes: 8..=32 };
-const IPV6: Family = Family { key: "source_ipv6", example: "fd99::/64", is_of: IpAddr::is_ipv6, prefixes: 8..=128 };
+const IPV4: Family = Family {
+    key: "source_ipv4",
+    example: "10.99.0.0/16",
+    cure: "a network of your own, such as 10.99.0.0/16",
+    is_of: IpAddr::is_ipv4,
+    prefixes: 8..=32,
+};
+const IPV6: Family = Family {
+    key: "source_ipv6",
+    example: "fd99::/64",
+    cure: "a network of your own, such as fd99::/64",
+    is_of: IpAddr::is_ipv6,
+    prefixes: 8..=128,
+};
 
 /// Reads the sources. None in place of those that something is wrong with.
 pub(super) fn read(file: &schema::File, problems: &mut Problems<'_>) -> Tunnel {
@@ -55,7 +68,7 @@ fn network(family: &Family, written: &Spanned<String>, part: &mut Part<'_, '_>) 
         part.report(written, Problem::BitsBehindPrefix { what, value, network, prefix });
         return None;
     }
-    part.usable_on_network(what, written, address)?;
+    part.usable_network(what, written, address, family.cure)?;
     Some((address, u8::try_from(prefix).ok()?))
 }
 
