@@ -102,7 +102,7 @@ impl Fixture {
     pub fn load(balancer: &Host) -> Result<Self> {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
-        let intent = intent("")?;
+        let intent = intent()?;
         let (ebpf, mut maps) = load(None, intent.limits())?;
         let ops = ops(&intent, eth0, eth1)?;
         ops.iter().try_for_each(|op| maps.apply(op))?;
@@ -216,8 +216,8 @@ pub fn neighbors(balancer: &Host) -> Result<()> {
     balancer.ip(&KNOWN_CLIENTS.map(add))
 }
 
-/// The tables on the host alone, with what `more` adds to the config. Interfaces are as in a lab.
-pub fn tables(more: &str) -> Result<HostTables> {
+/// The tables on the host alone, as a lab's balancer would have them.
+pub fn tables() -> Result<HostTables> {
     let interface = |index: u8| Interface {
         name: format!("eth{}", index - 2),
         index: index.into(),
@@ -226,7 +226,7 @@ pub fn tables(more: &str) -> Result<HostTables> {
         ipv6: [0xfd78, (index - 1).into(), 0, 0, 0, 0, 0, 1].into(),
     };
     let (eth0, eth1) = (interface(2), interface(3));
-    on_host(&ops(&intent(more)?, &eth0, &eth1)?, &eth0, &eth1)
+    on_host(&ops(&intent()?, &eth0, &eth1)?, &eth0, &eth1)
 }
 
 fn on_host(ops: &[Op], eth0: &Interface, eth1: &Interface) -> Result<HostTables> {
@@ -238,8 +238,8 @@ fn on_host(ops: &[Op], eth0: &Interface, eth1: &Interface) -> Result<HostTables>
     Ok(tables)
 }
 
-fn intent(more: &str) -> Result<Intent> {
-    Ok(Intent::new(&Config::parse(&format!("{CONFIG}{more}"))?)?)
+fn intent() -> Result<Intent> {
+    Ok(Intent::new(&Config::parse(CONFIG)?)?)
 }
 
 /// The steps that make the fixture's tables from nothing.

@@ -9,7 +9,6 @@ use lb_common::{
     verdict::Why,
 };
 
-const MORE: &str = include_str!("fuzz.toml");
 /// Slots of a service: enough to differ, and few enough that every frame meets one that has changed.
 const SLOTS: u32 = 4;
 /// An id of no backend.
@@ -172,9 +171,9 @@ impl Input {
     }
 }
 
-/// The fixture's tables and more, each service with but a few slots.
+/// The fixture's tables, each service with but a few slots.
 fn tables() -> HostTables {
-    let mut tables = fixture::tables(MORE).expect("the fixture's tables");
+    let mut tables = fixture::tables().expect("the fixture's tables");
     let mut slots = std::collections::BTreeMap::new();
     for service in tables.services.values_mut() {
         let region = Region::from_word(service.region);
