@@ -261,7 +261,7 @@ impl World {
         for (id, backend) in &self.tables.backends {
             actual.record(&Op::PutBackend { id: *id, backend: *backend });
         }
-        actual.returns = self.tables.returns.clone();
+        actual.returns = self.tables.returns.iter().map(|(own, id)| (*own, *id)).collect();
         actual.addresses = self.tables.addresses.clone();
         for (key, place) in &self.tables.answer_places {
             let answer = Arc::new(self.tables.answers[place]);
