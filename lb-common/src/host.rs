@@ -138,6 +138,8 @@ pub struct HostTables {
     pub returns: BTreeMap<Endpoint, u32>,
     /// Routes of replies, by the address of the client.
     pub routes: BTreeMap<Address, Route>,
+    /// The longest packet that a route takes, if there is a limit.
+    pub mtu: Option<u16>,
     /// Prefixes on a link, each with its length in bits: without a route of its own, an address in one is left to the kernel.
     pub links: Vec<(IpAddr, u32)>,
     /// Places of the answers, by key.
@@ -221,9 +223,12 @@ impl Tables for HostTables {
         self.returns.get(own).copied()
     }
 
-    fn route(&self, _interface: u32, _from: &Endpoint, to: &Endpoint, _length: u16) -> Route {
+    fn route(&self, _interface: u32, _from: &Endpoint, to: &Endpoint, length: u16) -> Route {
         let on_link = |(prefix, bits): &(IpAddr, u32)| starts_with(to.ip(), *prefix, *bits);
         match self.routes.get(&to.address) {
+            Some(Route::Via { .. }) if self.mtu.is_some_and(|mtu| length > mtu) => {
+                Route::TooLong { mtu: self.mtu.unwrap_or_default() }
+            }
             Some(route) => *route,
             None if self.links.iter().any(on_link) => Route::Stack,
             None => Route::NotForwarded,

@@ -23,11 +23,9 @@ use lb_common::{
     verdict::{REASONS, Why},
 };
 
-/// The program for rare frames, at [`RARE`].
+/// The program for rare frames.
 #[map]
 pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
-/// Where that program is.
-pub const RARE: u32 = 0;
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
@@ -107,14 +105,14 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn answers_for(&self, address: &Address) -> u64 {
         // SAFETY: any value is valid; one that is no longer right is a moment old.
-        unsafe { ADDRESSES.get(&apart(*address)) }.copied().unwrap_or_default()
+        unsafe { ADDRESSES.get(apart(*address)) }.copied().unwrap_or_default()
     }
 
     #[inline(always)]
     fn service(&self, endpoint: &Endpoint) -> Option<&Service> {
         // SAFETY: any value is valid. The agent lets a grace period pass between a removal and the next insertion, and changes no
         // value, so that it is the right one.
-        let id = unsafe { SERVICE_IDS.get(&apart(*endpoint)) }?;
+        let id = unsafe { SERVICE_IDS.get(apart(*endpoint)) }?;
         SERVICES.get(*id)
     }
 
@@ -129,8 +127,8 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn with_flow<R>(&self, table: FlowTable, key: &FlowKey, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
         let word = match table {
-            FlowTable::Established => FLOWS.get_ptr_mut(&apart(*key)),
-            FlowTable::HalfOpen => HALF_OPEN.get_ptr_mut(&apart(*key)),
+            FlowTable::Established => FLOWS.get_ptr_mut(apart(*key)),
+            FlowTable::HalfOpen => HALF_OPEN.get_ptr_mut(apart(*key)),
         }?;
         // SAFETY: a word of a map, aligned to 8 bytes, which everybody reads and writes as a whole; a `Cell` does not assume that
         // it stays as it is.
@@ -141,8 +139,8 @@ impl Tables for Maps<'_> {
     fn track(&self, table: FlowTable, key: &FlowKey, flow: Tracked) {
         // A table that is full makes room. It fails only if other CPUs hold all that could go: the flow is then not tracked.
         let _ = match table {
-            FlowTable::Established => FLOWS.insert(&apart(*key), flow.word(), 0),
-            FlowTable::HalfOpen => HALF_OPEN.insert(&apart(*key), flow.word(), 0),
+            FlowTable::Established => FLOWS.insert(apart(*key), flow.word(), 0),
+            FlowTable::HalfOpen => HALF_OPEN.insert(apart(*key), flow.word(), 0),
         };
     }
 
@@ -150,8 +148,8 @@ impl Tables for Maps<'_> {
     fn forget(&self, table: FlowTable, key: &FlowKey) {
         // Another CPU may have been faster.
         let _ = match table {
-            FlowTable::Established => FLOWS.remove(&apart(*key)),
-            FlowTable::HalfOpen => HALF_OPEN.remove(&apart(*key)),
+            FlowTable::Established => FLOWS.remove(apart(*key)),
+            FlowTable::HalfOpen => HALF_OPEN.remove(apart(*key)),
         };
     }
 
@@ -175,7 +173,7 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn returning(&self, own: &Endpoint) -> Option<u32> {
         // SAFETY: any value is valid; the path compares what it leads to.
-        unsafe { RETURNS.get(&apart(*own)) }.copied()
+        unsafe { RETURNS.get(apart(*own)) }.copied()
     }
 
     #[inline(always)]

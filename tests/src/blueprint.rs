@@ -8,7 +8,7 @@ use crate::{
     belongings::{self, Belongings},
     host::{Host, Interface},
     lab::Lab,
-    layout::{BALANCER, CLIENT, FIRST_BACKEND, Layout, MAX_BACKENDS, Subnet},
+    layout::{BALANCER, CLIENT, FIRST_BACKEND, Layout, MAX_BACKENDS, ROUTER, Subnet},
     leftovers, signals, wiring,
 };
 
@@ -17,7 +17,8 @@ use crate::{
 pub struct Blueprint {
     layout: Layout,
     backends: u8,
-    route_back_via_balancer: bool,
+    pub(crate) route_back_via_balancer: bool,
+    pub(crate) tag: Option<u16>,
 }
 
 /// The first index of an interface. All of a lab differ, so that a test notices when one is taken for
@@ -26,7 +27,7 @@ const FIRST_INDEX: u32 = 11;
 
 impl Blueprint {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, backends: 2, route_back_via_balancer: false }
+        Self { layout, backends: 2, route_back_via_balancer: false, tag: None }
     }
 
     /// How many backends there are; 2 if nothing is said, at most 179.
@@ -36,11 +37,20 @@ impl Blueprint {
         self
     }
 
-    /// Whether the backends of a bridged lab reach the client through the balancer, as NAT needs it,
-    /// although they are on one segment. The routed layout has no other way.
+    /// Whether the backends reach the client through the balancer, as NAT needs it, although there is
+    /// a shorter way. The routed layout has no other.
     #[must_use]
     pub fn route_back_via_balancer(mut self, yes: bool) -> Self {
         self.route_back_via_balancer = yes;
+        self
+    }
+
+    /// Has every frame of a bridged lab bear this VLAN tag on the wire. The machines' interfaces have
+    /// their addresses as ever: tags are put on and taken off behind them, and the balancer's XDP
+    /// program is on the wire's side of that.
+    #[must_use]
+    pub fn tagged(mut self, id: u16) -> Self {
+        self.tag = Some(id);
         self
     }
 
@@ -49,13 +59,17 @@ impl Blueprint {
         if self.backends > MAX_BACKENDS {
             bail!("{} backends asked for, a lab has at most {MAX_BACKENDS}", self.backends);
         }
+        // What XDP sends on a cable is held against the far end's own MTU, which has no room for a tag.
+        if self.tag.is_some() && self.layout != Layout::Bridged {
+            bail!("only a bridged lab can have tags");
+        }
         signals::watch()?;
         let _making = belongings::making();
         leftovers::mount_bpf_fs()?;
         leftovers::remove_leftovers().context("removing leftovers of earlier labs")?;
         // From here on the lab's own end removes what has been made, also if the rest fails.
         let lab = self.hosts(&Belongings::new()?);
-        wiring::make(&lab, self.route_back_via_balancer).context("making a lab")?;
+        wiring::make(&lab, self).context("making a lab")?;
         Ok(lab)
     }
 
@@ -69,10 +83,18 @@ impl Blueprint {
             ipv6: subnet.ipv6(number),
         };
         let client = vec![interface("eth0", self.layout.clients(), CLIENT)];
-        let mut balancer = vec![interface("eth0", self.layout.clients(), BALANCER)];
+        let mut balancer = vec![interface("eth0", self.layout.balancer(), BALANCER)];
         if self.layout == Layout::Routed {
             balancer.push(interface("eth1", self.layout.backends(), BALANCER));
         }
+        let router = match self.layout {
+            Layout::Bridged | Layout::Routed => None,
+            Layout::Distant => {
+                let near = interface("eth0", self.layout.clients(), ROUTER);
+                let far = interface("eth1", self.layout.backends(), ROUTER);
+                Some(Host::new("router", vec![near, far], belongings))
+            }
+        };
         let mut backend = |number| {
             let eth0 = interface("eth0", self.layout.backends(), FIRST_BACKEND + number);
             Host::new(&format!("backend-{number}"), vec![eth0], belongings)
@@ -80,6 +102,7 @@ impl Blueprint {
         Lab {
             layout: self.layout,
             backends: (0..self.backends).map(&mut backend).collect(),
+            router,
             client: Host::new("client", client, belongings),
             balancer: Host::new("balancer", balancer, belongings),
             segment: Host::new("segment", Vec::new(), belongings),

@@ -9,7 +9,10 @@ use aya::{
 use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
-    tables::{self, CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, Region, Route, Service, Slot, address_words},
+    tables::{
+        self, CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, FlowKey, FlowTable, Region, Route, Service, Slot,
+        address_words,
+    },
     verdict::{Verdict, Why},
     wire::ethernet,
 };
@@ -21,7 +24,7 @@ use lb_userspace::{
     },
     model::{
         actual::Actual,
-        desired::{Conditions, Desired},
+        desired::{Conditions, Desired, Draining},
         dns::{render, respond::Asked},
         host,
         intent::Intent,
@@ -81,12 +84,16 @@ pub struct Outcome {
     pub traffic: BTreeMap<u32, (u64, u64)>,
 }
 
+/// Tracked flows: where each is, and whether it is ending.
+pub type Flows = BTreeMap<(FlowTable, FlowKey), (u32, bool)>;
+
 /// The tables in the kernel and on the host.
 pub struct Fixture {
     ebpf: Ebpf,
     maps: Maps,
     host: HostTables,
     backends: Vec<u32>,
+    ops: Vec<Op>,
 }
 
 impl Fixture {
@@ -95,20 +102,13 @@ impl Fixture {
     pub fn load(balancer: &Host) -> Result<Self> {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
-        let (ebpf, mut maps) = load(None, intent()?.limits())?;
-        let mut tables = HostTables::default();
-        tables.seconds = 1_000_000;
-        let ops = ops(eth0, eth1)?;
-        let mut backends = Vec::new();
-        for op in &ops {
-            maps.apply(op)?;
-            host::apply(&mut tables, op);
-            if let Op::PutBackend { id, .. } = op {
-                backends.push(*id);
-            }
-        }
-        add_routes(&mut tables, eth0, eth1)?;
-        Ok(Self { ebpf, maps, host: tables, backends })
+        let intent = intent("")?;
+        let (ebpf, mut maps) = load(None, intent.limits())?;
+        let ops = ops(&intent, eth0, eth1)?;
+        ops.iter().try_for_each(|op| maps.apply(op))?;
+        let host = on_host(&ops, eth0, eth1)?;
+        let backends = host.backends.keys().copied().collect();
+        Ok(Self { ebpf, maps, host, backends, ops })
     }
 
     /// Runs a frame through the program in the kernel.
@@ -159,6 +159,22 @@ impl Fixture {
         }
     }
 
+    /// Forgets in the kernel what frames have left there, but for the first fragments of datagrams: flows, and whose turn it is.
+    pub fn forget(&mut self) -> Result<()> {
+        let [kernel, _] = self.flows()?;
+        let flows = kernel.into_keys().collect();
+        self.maps.apply(&Op::ForgetFlows { flows })?;
+        self.ops.iter().try_for_each(|op| Ok(self.maps.apply(op)?))
+    }
+
+    /// The flows that are tracked in the kernel and on the host, each with its backend.
+    pub fn flows(&self) -> Result<[Flows; 2]> {
+        let mut kernel = Flows::new();
+        self.maps.for_each_flow(|table, key, flow| _ = kernel.insert((table, *key), (flow.backend, flow.closing)))?;
+        let host = self.host.flows().into_iter();
+        Ok([kernel, host.map(|(table, key, flow)| ((table, key), (flow.backend, flow.closing))).collect()])
+    }
+
     fn host_traffic(&self) -> BTreeMap<u32, (u64, u64)> {
         self.host.traffic().into_iter().map(|(id, traffic)| (id, (traffic.packets, traffic.bytes))).collect()
     }
@@ -200,13 +216,34 @@ pub fn neighbors(balancer: &Host) -> Result<()> {
     balancer.ip(&KNOWN_CLIENTS.map(add))
 }
 
-fn intent() -> Result<Intent> {
-    Ok(Intent::new(&Config::parse(CONFIG)?)?)
+/// The tables on the host alone, with what `more` adds to the config. Interfaces are as in a lab.
+pub fn tables(more: &str) -> Result<HostTables> {
+    let interface = |index: u8| Interface {
+        name: format!("eth{}", index - 2),
+        index: index.into(),
+        mac: [2, 0, 0, 0, 0, index],
+        ipv4: [10, 78, index - 1, 1].into(),
+        ipv6: [0xfd78, (index - 1).into(), 0, 0, 0, 0, 0, 1].into(),
+    };
+    let (eth0, eth1) = (interface(2), interface(3));
+    on_host(&ops(&intent(more)?, &eth0, &eth1)?, &eth0, &eth1)
+}
+
+fn on_host(ops: &[Op], eth0: &Interface, eth1: &Interface) -> Result<HostTables> {
+    let mut tables = HostTables::default();
+    tables.seconds = 1_000_000;
+    tables.mtu = Some(1500);
+    ops.iter().for_each(|op| host::apply(&mut tables, op));
+    add_routes(&mut tables, eth0, eth1)?;
+    Ok(tables)
+}
+
+fn intent(more: &str) -> Result<Intent> {
+    Ok(Intent::new(&Config::parse(&format!("{CONFIG}{more}"))?)?)
 }
 
 /// The steps that make the fixture's tables from nothing.
-fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
-    let intent = intent()?;
+fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     let mut conditions = Conditions::default();
     conditions.interfaces.insert(LOOPBACK, LOOPBACK_MAC);
     conditions.interfaces.insert(eth0.index, eth0.mac);
@@ -215,11 +252,7 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
         for backend in &service.backends {
             let address = backend.endpoint.ip();
             let (interface, source) = if is_near(address) { (LOOPBACK, LOOPBACK_MAC) } else { (eth1.index, eth1.mac) };
-            let number = backend
-                .endpoint
-                .address
-                .iter()
-                .fold(0, |sum: u8, word| sum.wrapping_add((word >> 56 | word >> 24) as u8));
+            let number = number(address);
             let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source, mtu: 1500 };
             conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
             if service.name != "down4" {
@@ -232,10 +265,23 @@ fn ops(eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
             conditions.asked.insert(Asked { wire: name.wire.clone(), kind });
         }
     }
-    let desired = Desired::new(&intent, &conditions, Duration::ZERO);
     let mut actual = Actual::new(intent.limits());
-    let mut ops = plan(&desired, &actual, Duration::ZERO)?;
-    ops.iter().for_each(|op| actual.record(op));
+    let mut ops = Vec::new();
+    // One service's windows are over when those of others are opened.
+    for (now, drained) in [(0, ""), (1, "closed"), (1_000, "open")] {
+        let services =
+            intent.services().iter().filter(|service| !drained.is_empty() && service.name.starts_with(drained));
+        for service in services {
+            let drained = service.backends.iter().filter(|backend| backend.endpoint.ip().to_string().ends_with('9'));
+            conditions
+                .drains
+                .extend(drained.map(|backend| ((service.endpoint, backend.endpoint), Draining::default())));
+        }
+        let now = Duration::from_secs(now);
+        let steps = plan(&Desired::new(intent, &conditions, now), &actual, now)?;
+        steps.iter().for_each(|op| actual.record(op));
+        ops.extend(steps);
+    }
 
     // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
     let spent =
@@ -256,6 +302,14 @@ fn broken_service(region: Region, slots: Arc<[Slot]>) -> Result<Op> {
     let id = DEFAULT_SERVICES - 1;
     let service = Service { region: region.word(), flags: 0, id };
     Ok(Op::PutService { id, endpoint, service, slots, reached: None })
+}
+
+/// The last byte of an address.
+fn number(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets().last().copied().unwrap_or_default(),
+        IpAddr::V6(address) => address.octets().last().copied().unwrap_or_default(),
+    }
 }
 
 fn is_near(address: IpAddr) -> bool {

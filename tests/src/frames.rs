@@ -1,5 +1,7 @@
 //! Frames to try the path with, at least one for every way out of it, made by a foreign packet builder.
 
+mod rare;
+
 use crate::fixture::{BROKEN_SERVICE, KNOWN_CLIENTS, OWN_ADDRESSES, UNKNOWN_CLIENTS};
 use anyhow::{Context as _, Result};
 use etherparse::{
@@ -19,6 +21,8 @@ const PEER: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 pub struct Named {
     /// What it tries.
     pub name: &'static str,
+    /// Frames that come before it, if it takes any.
+    pub before: Vec<Vec<u8>>,
     /// Its bytes.
     pub frame: Vec<u8>,
 }
@@ -30,7 +34,11 @@ pub fn all() -> Result<Vec<Named>> {
     let [own4, own6] = OWN_ADDRESSES;
     let mut all = Vec::new();
     let mut add = |name, frame: Result<Vec<u8>>| {
-        all.push(Named { name, frame: frame.with_context(|| format!("cannot build frame {name}"))? });
+        all.push(Named {
+            name,
+            before: Vec::new(),
+            frame: frame.with_context(|| format!("cannot build frame {name}"))?,
+        });
         anyhow::Ok(())
     };
     add("dsr4_tcp_syn", tcp(known4, 40_001, "192.0.2.10", 80))?;
@@ -58,7 +66,6 @@ pub fn all() -> Result<Vec<Named>> {
     add("other_port", tcp(known4, 40_001, "192.0.2.10", 81))?;
     add("ssh_to_the_balancer", tcp(known4, 40_001, own4, 22))?;
     add("slots_lead_to_nobody", tcp(known4, 40_001, BROKEN_SERVICE, 80))?;
-    add("ipv4_options", tcp(known4, 40_001, "192.0.2.10", 80).map(|frame| with_byte(frame, 14, 0x46)))?;
     add("ipv4_fragment", fragment(known4, "192.0.2.10"))?;
     add("icmp_echo", echo(known4, "192.0.2.10"))?;
     add("icmpv6_echo", echo(known6, "2001:db8::10"))?;
@@ -72,6 +79,7 @@ pub fn all() -> Result<Vec<Named>> {
     add("solicitation_from_nobody", solicitation("::", "2001:db8::10", false))?;
     add("solicitation_for_the_balancer", solicitation(known6, own6, true))?;
     add("not_ip", Ok(ethernet(EtherType(0x88cc), &[0; 46])))?;
+    add("other_protocol", tcp(known4, 40_001, "192.0.2.10", 80).map(|frame| with_byte(frame, 23, 47)))?;
     add("cut_off", tcp(known4, 40_001, "192.0.2.10", 80).map(|frame| frame.into_iter().take(40).collect()))?;
     add("longer_than_the_frame", udp(known4, 40_001, "192.0.2.10", 80, &[7; 40]).map(|frame| cut(frame, 20)))?;
     for (family, client, server) in [("4", known4, "192.0.2.53"), ("6", known6, "2001:db8::53")] {
@@ -82,6 +90,7 @@ pub fn all() -> Result<Vec<Named>> {
             add(name.leak(), udp(client, 40_001, server, 53, &payload))?;
         }
     }
+    all.extend(rare::all()?);
     Ok(all)
 }
 

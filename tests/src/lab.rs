@@ -24,6 +24,7 @@ pub struct Lab {
     pub(crate) client: Host,
     pub(crate) balancer: Host,
     pub(crate) backends: Vec<Host>,
+    pub(crate) router: Option<Host>,
     pub(crate) segment: Host,
     pub(crate) belongings: Arc<Belongings>,
 }
@@ -57,6 +58,12 @@ impl Lab {
     #[must_use]
     pub fn backends(&self) -> &[Host] {
         &self.backends
+    }
+
+    /// The router between the client and all others, if the layout has one: `eth0` toward the client.
+    #[must_use]
+    pub fn router(&self) -> Option<&Host> {
+        self.router.as_ref()
     }
 
     /// The namespace of the bridge `br0`, whose ports are called like the machines: the place to
@@ -118,16 +125,21 @@ impl Lab {
         self.describe()
     }
 
+    /// All hosts, the segment too.
+    pub fn everyone(&self) -> impl Iterator<Item = &Host> {
+        self.machines().chain([&self.segment])
+    }
+
     /// The machines: all hosts but the segment.
     pub(crate) fn machines(&self) -> impl Iterator<Item = &Host> {
-        [&self.client, &self.balancer].into_iter().chain(&self.backends)
+        [&self.client, &self.balancer].into_iter().chain(&self.router).chain(&self.backends)
     }
 
     fn describe(&self) -> Result<String> {
         let prefix = self.belongings.prefix();
         let folder = self.folder();
         let mut text = format!("lab {prefix} ({:?}), files in {}\n", self.layout, folder.display());
-        for host in self.machines().chain([&self.segment]) {
+        for host in self.everyone() {
             writeln!(text, "  {:<12} nsenter --net=/run/netns/{}", host.role(), host.namespace())?;
             for interface in host.interfaces() {
                 let Interface { name, index, ipv4, ipv6, .. } = interface;

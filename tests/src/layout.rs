@@ -1,4 +1,4 @@
-//! The two layouts of a lab and the addresses in them.
+//! The layouts of a lab and the addresses in them.
 //!
 //! Every lab has its own namespaces, so fixed private ranges cannot clash. A host has the same number
 //! in both families, written with the same digits: 10.77.0.21 and fd77::21.
@@ -14,25 +14,39 @@ pub enum Layout {
     /// the bridge of the backends, 10.78.2.0/24 and fd78:2::/64. The balancer forwards between them;
     /// services have a prefix of their own, 10.78.100.0/24 and fd78:100::/64.
     Routed,
+    /// The client, 10.79.1.0/24 and fd79:1::/64, is cabled to `eth0` of a router; its `eth1`, the balancer and the backends
+    /// are on one bridge, 10.79.2.0/24 and fd79:2::/64, and have the router as their way to everywhere.
+    Distant,
 }
 
 /// Number of the balancer in each of its subnets.
 pub(crate) const BALANCER: u8 = 1;
+/// Number of the router in both of its subnets.
+pub(crate) const ROUTER: u8 = 2;
 /// Number of the client in its subnet.
 pub(crate) const CLIENT: u8 = 10;
 /// Number of the first backend.
 pub(crate) const FIRST_BACKEND: u8 = 21;
-/// Number of the first service address. In the bridged layout they share the subnet with the backends.
+/// Number of the first service address. Unless routed, they share the subnet with the backends.
 pub(crate) const FIRST_SERVICE: u8 = 200;
 /// What fits between the first backend and the first service address.
 pub(crate) const MAX_BACKENDS: u8 = FIRST_SERVICE - FIRST_BACKEND;
 
 impl Layout {
-    /// The subnet that the client and the balancer's `eth0` are in.
+    /// The subnet that the client is in.
     pub(crate) const fn clients(self) -> Subnet {
         match self {
             Self::Bridged => Subnet { ipv4: [10, 77, 0], ipv6: [0xfd77, 0] },
             Self::Routed => Subnet { ipv4: [10, 78, 1], ipv6: [0xfd78, 1] },
+            Self::Distant => Subnet { ipv4: [10, 79, 1], ipv6: [0xfd79, 1] },
+        }
+    }
+
+    /// The subnet that the balancer's `eth0` is in.
+    pub(crate) const fn balancer(self) -> Subnet {
+        match self {
+            Self::Bridged | Self::Routed => self.clients(),
+            Self::Distant => self.backends(),
         }
     }
 
@@ -41,6 +55,7 @@ impl Layout {
         match self {
             Self::Bridged => self.clients(),
             Self::Routed => Subnet { ipv4: [10, 78, 2], ipv6: [0xfd78, 2] },
+            Self::Distant => Subnet { ipv4: [10, 79, 2], ipv6: [0xfd79, 2] },
         }
     }
 
@@ -49,6 +64,7 @@ impl Layout {
         match self {
             Self::Bridged => self.clients(),
             Self::Routed => Subnet { ipv4: [10, 78, 100], ipv6: [0xfd78, 0x100] },
+            Self::Distant => self.backends(),
         }
     }
 }

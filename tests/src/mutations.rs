@@ -14,6 +14,11 @@ impl Mutations {
     /// Of each base in turn.
     #[must_use]
     pub fn of(bases: Vec<Named>) -> Self {
+        // What comes before a frame is tried as well, and so now and then comes before it.
+        let each = |Named { name, before, frame }| {
+            before.into_iter().chain([frame]).map(move |frame| Named { name, before: Vec::new(), frame })
+        };
+        let bases: Vec<Named> = bases.into_iter().flat_map(each).collect();
         Self { bases, numbers: Numbers::new(1), round: 0 }
     }
 }
@@ -25,7 +30,7 @@ impl Iterator for Mutations {
     fn next(&mut self) -> Option<Named> {
         let base = self.bases.get(self.round % self.bases.len().max(1))?;
         self.round += 1;
-        Some(Named { name: base.name, frame: mutated(&base.frame, &mut self.numbers) })
+        Some(Named { name: base.name, before: Vec::new(), frame: mutated(&base.frame, &mut self.numbers) })
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{Host, Running, wait_until};
 
 const READY: Duration = Duration::from_secs(10);
 
-/// An nginx on a host. It answers any path with `200` and the host's role in a line.
+/// An nginx on a host. It answers any path with `200` and the host's role in a line, but `/large` with
+/// [`Nginx::LARGE`] bytes, which are lines with the host's role.
 #[derive(Debug)]
 pub struct Nginx {
     host: Host,
@@ -36,11 +37,17 @@ pub struct Served {
 }
 
 impl Nginx {
+    /// The length of the large page.
+    pub const LARGE: usize = 1_000_000;
+
     /// Starts one that listens on `ports` in both families; it accepts connections when this returns.
     pub fn start(host: &Host, ports: &[u16]) -> Result<Self> {
         let folder = host.belongings().unique_path(host.role(), "-nginx");
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut nginx = Self { host: host.clone(), ports: ports.to_vec(), folder, running: None };
+        let large: String = format!("{}\n", host.role()).chars().cycle().take(Self::LARGE).collect();
+        fs::write(nginx.folder.join("large"), large)
+            .with_context(|| format!("writing into {}", nginx.folder.display()))?;
         let config = nginx.folder.join("nginx.conf");
         fs::write(&config, nginx.config()).with_context(|| format!("writing {}", config.display()))?;
         nginx.start_again()?;
@@ -125,6 +132,7 @@ http {{
     keepalive_requests 1000000;
     server {{
         {listen}
+        location = /large {{ root {folder}; }}
         location / {{ return 200 "{role}\n"; }}
     }}
 }}

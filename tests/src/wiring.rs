@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    blueprint::Blueprint,
     host::{Host, Interface},
     lab::Lab,
     layout::{Layout, Subnet},
     process::tail,
-    veth_peer,
+    programs,
 };
 
 /// Added to the index of an interface to get that of its port.
@@ -46,34 +47,44 @@ const HOST: [(&str, &str); 17] = [
     ("ipv6/icmp/ratelimit", "0"),
 ];
 
-/// Further settings of the balancer. `bpf_fib_lookup` asks for them too.
-const BALANCER: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
+/// Further settings of the balancer and of a router. `bpf_fib_lookup` asks for them too.
+const FORWARDING: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 
 /// Settings of the segment, whose ports have no addresses and so say nothing on their own.
 const SEGMENT: [(&str, &str); 2] = [("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
 /// Makes all that `lab` says.
-pub(crate) fn make(lab: &Lab, route_back_via_balancer: bool) -> Result<()> {
+pub(crate) fn make(lab: &Lab, blueprint: Blueprint) -> Result<()> {
     let pass = lab.belongings.bpf_folder().join("pass");
-    veth_peer::pin_pass(&pass)?;
+    programs::pin_pass(&pass)?;
     make_namespaces(lab)?;
     lab.segment.set(SEGMENT)?;
     for host in lab.machines() {
         host.set(HOST)?;
     }
-    lab.balancer.set(BALANCER)?;
+    for host in [&lab.balancer].into_iter().chain(&lab.router) {
+        host.set(FORWARDING)?;
+    }
 
     lab.segment.ip(&bridge(lab, &pass))?;
-    if lab.layout == Layout::Routed {
-        lab.client.ip(&[cable(&lab.client, &lab.balancer)])?;
+    match lab.layout {
+        Layout::Bridged => {}
+        Layout::Routed => lab.client.ip(&[cable(&lab.client, &lab.balancer)])?,
+        Layout::Distant => {
+            let router = lab.router.as_ref().context("this layout has a router")?;
+            lab.client.ip(&[cable(&lab.client, router)])?;
+        }
     }
 
     configure(&lab.client, Some(&pass), client_routes(lab))?;
-    configure(&lab.balancer, None, Vec::new())?;
-    for backend in &lab.backends {
-        configure(backend, Some(&pass), backend_routes(lab, route_back_via_balancer))?;
+    configure(&lab.balancer, None, balancer_routes(lab))?;
+    if let Some(router) = &lab.router {
+        configure(router, Some(&pass), Vec::new())?;
     }
-    Ok(())
+    for backend in &lab.backends {
+        configure(backend, Some(&pass), backend_routes(lab, blueprint.route_back_via_balancer))?;
+    }
+    blueprint.tag.map_or(Ok(()), |id| tag(lab, id))
 }
 
 fn make_namespaces(lab: &Lab) -> Result<()> {
@@ -103,8 +114,8 @@ fn bridge(lab: &Lab, pass: &Path) -> Vec<String> {
         "link set br0 up".to_owned(),
     ];
     let connected = |host: &Host| match lab.layout {
-        Layout::Routed if host.role() == lab.client.role() => None,
-        Layout::Routed | Layout::Bridged => host.interfaces().last().cloned(),
+        Layout::Routed | Layout::Distant if host.role() == lab.client.role() => None,
+        Layout::Routed | Layout::Distant | Layout::Bridged => host.interfaces().last().cloned(),
     };
     for host in lab.machines() {
         let Some(interface) = connected(host) else {
@@ -155,29 +166,67 @@ fn configure(host: &Host, pass: Option<&Path>, routes: Vec<String>) -> Result<()
     host.ip(&lines)
 }
 
-fn client_routes(lab: &Lab) -> Vec<String> {
-    if lab.layout == Layout::Bridged {
-        return Vec::new();
+/// Puts a VLAN tag on every frame between the machines.
+fn tag(lab: &Lab, id: u16) -> Result<()> {
+    let [tag, untag] = ["tag", "untag"].map(|name| lab.belongings.bpf_folder().join(name));
+    programs::pin_tag(id, &tag)?;
+    programs::pin_untag(&untag)?;
+    for host in lab.machines() {
+        for Interface { name, .. } in host.interfaces() {
+            // Else the tag travels beside the frame, where XDP does not see it.
+            host.run(["ethtool", "-K", name, "txvlan", "off"])?;
+            host.run(["tc", "qdisc", "add", "dev", name, "clsact"])?;
+            for (direction, program) in [("egress", &tag), ("ingress", &untag)] {
+                let program = program.display().to_string();
+                let line = ["tc", "filter", "add", "dev", name, direction, "bpf", "direct-action", "pinned", &program];
+                host.run(line)?;
+            }
+        }
+        let port = host.role();
+        lab.segment.run(["ethtool", "-K", port, "txvlan", "off"])?;
+        // What XDP sends is held against the far end's MTU with the tag, what a socket sends without.
+        lab.segment.ip(&[format!("link set {port} mtu 1504")])?;
     }
+    Ok(())
+}
+
+fn client_routes(lab: &Lab) -> Vec<String> {
+    let gateway = match lab.layout {
+        Layout::Bridged => return Vec::new(),
+        Layout::Routed => Some(&lab.balancer),
+        Layout::Distant => lab.router.as_ref(),
+    };
+    let Some(Interface { ipv4, ipv6, .. }) = gateway.and_then(|gateway| gateway.interfaces().first()) else {
+        return Vec::new();
+    };
     [lab.layout.services(), lab.layout.backends()]
         .iter()
         .flat_map(|subnet| {
             [
-                format!("route add {} via {}", subnet.ipv4_prefix(), lab.balancer.ipv4()),
-                format!("route add {} via {}", subnet.ipv6_prefix(), lab.balancer.ipv6()),
+                format!("route replace {} via {ipv4}", subnet.ipv4_prefix()),
+                format!("route replace {} via {ipv6}", subnet.ipv6_prefix()),
             ]
         })
         .collect()
 }
 
+fn balancer_routes(lab: &Lab) -> Vec<String> {
+    lab.router.as_ref().and_then(|router| router.interfaces().last()).map_or_else(Vec::new, default_routes)
+}
+
+fn default_routes(gateway: &Interface) -> Vec<String> {
+    vec![format!("route add default via {}", gateway.ipv4), format!("route add default via {}", gateway.ipv6)]
+}
+
 fn backend_routes(lab: &Lab, route_back_via_balancer: bool) -> Vec<String> {
-    let Some(Interface { ipv4, ipv6, .. }) = lab.balancer.interfaces().last() else {
+    let gateway = lab.router.as_ref().filter(|_| !route_back_via_balancer).unwrap_or(&lab.balancer);
+    let Some(gateway) = gateway.interfaces().last() else {
         return Vec::new();
     };
-    let mut lines = vec![format!("route add default via {ipv4}"), format!("route add default via {ipv6}")];
+    let mut lines = default_routes(gateway);
     if route_back_via_balancer && lab.layout == Layout::Bridged {
-        lines.push(format!("route add {}/32 via {ipv4}", lab.client.ipv4()));
-        lines.push(format!("route add {}/128 via {ipv6}", lab.client.ipv6()));
+        lines.push(format!("route add {}/32 via {}", lab.client.ipv4(), gateway.ipv4));
+        lines.push(format!("route add {}/128 via {}", lab.client.ipv6(), gateway.ipv6));
     }
     lines
 }

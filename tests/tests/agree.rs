@@ -10,7 +10,7 @@ use tests::{
     needs_root,
 };
 
-const FRAMES: usize = 24_000;
+const FRAMES: usize = 60_000;
 /// Least number of frames for every reason that a frame can bring about.
 const LEAST_FRAMES: u64 = 200;
 /// Least share of frames that are sent on or answered, in percent.
@@ -29,7 +29,7 @@ fn kernel_and_host_agree_on_mutated_frames() {
             fixture::stay_on_one_cpu().unwrap();
             let mut fixture = Fixture::load(lab.balancer()).unwrap();
             let (mut reasons, mut sent) = (BTreeMap::<Why, u64>::new(), 0);
-            for (round, Named { name, frame }) in Mutations::of(frames::all().unwrap()).take(FRAMES).enumerate() {
+            for (round, Named { name, frame, .. }) in Mutations::of(frames::all().unwrap()).take(FRAMES).enumerate() {
                 let (kernel, host) = (fixture.in_kernel(&frame).unwrap(), fixture.on_host(&frame));
                 assert_eq!(kernel, host, "round {round}, made from {name}: {}", hex(&frame));
                 sent += usize::from(kernel.action != Action::Pass);
@@ -37,6 +37,9 @@ fn kernel_and_host_agree_on_mutated_frames() {
                     *reasons.entry(why).or_default() += count;
                 }
             }
+            let [kernel, host] = fixture.flows().unwrap();
+            assert_eq!(kernel, host, "other flows are tracked");
+            println!("{} flows are tracked", kernel.len());
             for why in Why::ALL {
                 println!("{:>6}  {}", reasons.get(why).copied().unwrap_or_default(), why.name());
             }

@@ -11,7 +11,7 @@ use aya::maps::{Array, IterableMap as _};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, PacketBuilder,
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use lb_common::tables::LAYOUT;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -22,7 +22,7 @@ use support::{
     Site, TURN, backend_of, count, dns, failures, has_program, head, lab, name, service, service_addresses, services,
     serving, url, wait_for,
 };
-use tests::{Agent, Host, Lab, Layout, Nginx, Reply, curl_many, dig, lb_binary, needs_root};
+use tests::{Agent, FrameSocket, Host, Lab, Layout, Nginx, Reply, curl_many, dig, lb_binary, needs_root};
 
 /// How a command ended: its exit code, and all that it said.
 type Ended = (i32, String);
@@ -127,7 +127,11 @@ fn mistakes_in_the_config_are_told_with_line_and_cure() {
             "address = \"fd77::29\"",
             "backend fd77::29 is IPv6, the service's address IPv4; write backends of the service's family",
         ),
-        (once("mode = \"dsr\"", "mode = \"drs\""), "mode = \"drs\"", "mode `drs` is unknown; write \"dsr\" or \"nat\""),
+        (
+            once("mode = \"dsr\"", "mode = \"drs\""),
+            "mode = \"drs\"",
+            "mode `drs` is unknown; write \"dsr\", \"nat\" or \"tunnel\"",
+        ),
         (
             once("check = \"web\"", "check = \"wbe\""),
             "check = \"wbe\"",
@@ -269,8 +273,9 @@ fn pins_that_cannot_be_used_are_refused() {
     let settings = Array::<_, u64>::create(1, 0).unwrap();
     settings.map().pin(lab.pins().join("SETTINGS")).unwrap();
     let cure = format!("`lb detach --pins {pins}`");
-    let said =
-        format!("lb: the maps in {pins} have layout 0, this program has layout 1: take the data path down with {cure}");
+    let said = format!(
+        "lb: the maps in {pins} have layout 0, this program has layout {LAYOUT}: take the data path down with {cure}"
+    );
     says(run(&lab, &right), 3, &said);
     let detach = ["detach", "--pins", &pins, "--socket", &lab.socket().display().to_string()];
     says(lb(&lab, &detach), 0, "no agent runs; detached from 0 interface(s)");
@@ -392,33 +397,6 @@ fn a_backend_behind_a_router_is_for_nat_only() {
     }
 }
 
-/// Sends frames as they are on a host's `eth0`.
-struct Wire {
-    socket: Socket,
-    interface: SockAddr,
-}
-
-impl Wire {
-    /// `known` is an address that answers.
-    fn open(host: &Host, known: IpAddr) -> Self {
-        // linux/if_ether.h, in the byte order of the wire.
-        let every_protocol = i32::from(3_u16.to_be());
-        host.inside(|| {
-            let raw = Type::from(libc::SOCK_RAW);
-            let socket = Socket::new(Domain::from(libc::AF_PACKET), raw, Some(Protocol::from(every_protocol))).unwrap();
-            // An interface has no address to send to that safe code can make; one that a packet came by has.
-            host.ping(known, 8, TURN).unwrap();
-            let interface = socket.peek_sender().unwrap();
-            Self { socket, interface }
-        })
-        .unwrap()
-    }
-
-    fn send(&self, frame: &[u8]) {
-        self.socket.send_to(frame, &self.interface).unwrap();
-    }
-}
-
 /// Frames that come close to what the path handles, from a host that is not there.
 fn frames(client: &Host, balancer: &Host, services: [SocketAddr; 2]) -> Vec<Vec<u8>> {
     let (from, to) = (client.interfaces()[0].mac, balancer.interfaces()[0].mac);
@@ -479,11 +457,11 @@ fn garbage_on_the_wire_disturbs_nobody() {
     wait_for(&site.agent, "the answer is in the kernel", |status| count(status, "dns", "answers_in_kernel") == 1);
     let before = site.agent.status().unwrap();
 
-    let wire = Wire::open(client, balancer.ipv4().into());
+    let wire = FrameSocket::open(client, client.interfaces()[0].index, balancer.ipv4().into()).unwrap();
     let frames = frames(client, balancer, site.services());
     let mut sent = 0;
     let mut send = |frame: &[u8]| {
-        wire.send(frame);
+        wire.send(frame).unwrap();
         sent += 1;
     };
     for frame in &frames {
@@ -518,7 +496,9 @@ fn garbage_on_the_wire_disturbs_nobody() {
     let moved = |name: &str| count(&after, "packets", name) - count(&before, "packets", name);
     let total: u64 = before["packets"].as_object().unwrap().keys().map(|name| moved(name)).sum();
     assert!(total >= sent, "{sent} frames were sent, {total} counted: {:#} {:#}", before["packets"], after["packets"]);
-    for name in ["truncated", "not_ip", "ipv4_options", "fragment", "other_protocol", "arp_not_ours", "dns_not_plain"] {
+    for name in
+        ["truncated", "not_ip", "ipv4_header", "fragment_unknown", "other_protocol", "arp_not_ours", "dns_not_plain"]
+    {
         assert!(moved(name) > 0, "{name} did not move: {after:#}");
     }
     assert!(moved("arp_answered") > 0 && moved("neighbor_answered") > 0 && moved("answered") > 1, "{after:#}");

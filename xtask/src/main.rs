@@ -1,9 +1,10 @@
-//! The commands of development: `cargo xtask setup`, `demo`, `kernels` and `test`.
+//! The commands of development: `cargo xtask setup`, `demo`, `kernels`, `test` and `bench`.
 //!
 //! Exit codes: 0 done, 1 the answer is no or something failed, 2 wrongly called (usage, or not as root).
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bpf_tools;
 mod demo;
 mod kernels;
@@ -45,6 +46,11 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measure lb on this machine (needs root)
+    Bench {
+        #[command(subcommand)]
+        what: bench::arguments::What,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         }),
         Command::Demo { keep } => demo::run(keep),
         Command::Kernels => test::run(Scope::Kernels),
+        Command::Bench { what: _ } => bench::run(),
         Command::Test { quick } => test::run(if quick { Scope::Quick } else { Scope::All }),
     };
     result.unwrap_or_else(|error| {

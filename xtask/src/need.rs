@@ -67,6 +67,7 @@ pub const NEEDS: &[Need] = &[
     Need::new("tcpdump", Sign::Program("tcpdump"), Cure::Packages(&["tcpdump"])),
     Need::new("curl", Sign::Program("curl"), Cure::Packages(&["curl"])),
     Need::new("dig", Sign::Program("dig"), Cure::Packages(&["bind9-dnsutils"])),
+    Need::new("iperf3", Sign::Program("iperf3"), Cure::Packages(&["iperf3"])),
     Need::new("nginx", Sign::Program("nginx"), Cure::Packages(&["nginx-light"])),
     // What other kernels are booted with, and run in.
     Need::new("qemu", Sign::Program("qemu-system-x86_64"), Cure::Packages(&["qemu-system-x86"])),

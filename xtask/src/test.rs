@@ -37,7 +37,7 @@ const QUICK: &[Stage] = &[
     Stage {
         variables: &[("RUSTC_BOOTSTRAP", "1"), ("CARGO_PROFILE_DEV_PANIC", "abort")],
         folder: Some("lints"),
-        ..Stage::new("clippy --package lb-ebpf --features bpf -- -D warnings")
+        ..Stage::new("clippy --package lb-ebpf --features bpf,bench -- -D warnings")
     },
     Stage::new("test --no-fail-fast"),
 ];
@@ -47,7 +47,10 @@ const KERNEL: &[Stage] = &[
     // The tests start `lb`, which cargo does not know and so would leave as old as it is.
     Stage::new("build --package lb-userspace --package tests"),
     // Each test has a lab of its own with several processes: more at a time starve each other.
-    Stage { variables: &[("RUST_TEST_THREADS", "2")], ..Stage::new("test --no-fail-fast --package tests") },
+    Stage {
+        variables: &[("RUST_TEST_THREADS", "2")],
+        ..Stage::new("test --no-fail-fast --package tests --package bench")
+    },
 ];
 
 /// What boots other kernels; a part of the last stage above, but here it says what it saw.

@@ -33,8 +33,9 @@ pub fn answer<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -
         if packet.family == FAMILY_4 { (ECHO_REQUEST4, ECHO_REPLY4) } else { (ECHO_REQUEST6, ECHO_REPLY6) };
     let icmp: &mut Icmp = frame.view_mut(packet.payload.into()).ok_or(Why::Truncated)?;
     icmp.kind = replies;
-    // The type is the first byte of its 16-bit word, which in memory order is the low one.
-    icmp.checksum = checksum::update(icmp.checksum, checksum::difference(asks.into(), replies.into()));
+    // The type is the first byte of its 16-bit word, which in memory order is the low one. A reply of nothing but zeros sums to the
+    // one zero that an update never gives; the other one, which the field then has, is right for both.
+    icmp.checksum = checksum::update_udp(icmp.checksum, checksum::difference(asks.into(), replies.into()));
     fragment::remember(tables, packet, NOBODY, false);
     turn_around(frame, packet)
 }

@@ -62,7 +62,7 @@ pub fn is_solicitation<F: Frame>(frame: &F, packet: &Packet) -> bool {
 #[inline(always)]
 pub fn answer_solicitation<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Verdict, Why> {
     let interface = frame.interface();
-    let asked: &NeighborSolicitation = frame.head().ok_or(Why::Truncated)?;
+    let asked: &NeighborSolicitation = frame.head().ok_or(Why::NeighborNotOurs)?;
     let target = asked.target.get();
     let complete = usize::from(asked.ip.payload_length.get()) >= NeighborSolicitation::LEN - Ethernet::LEN - Ipv6::LEN;
     // What a router let through or what ends before its target is not valid (RFC 4861 section 7.1.1).

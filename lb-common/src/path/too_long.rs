@@ -46,8 +46,8 @@ pub fn answer<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verd
 
 #[inline(always)]
 fn answer4<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verdict, Why> {
-    // What is too long for a link is longer than this, unless the link is a strange one.
-    let quoted: &Quoted4 = frame.head().ok_or(Why::TooLong)?;
+    // What is too long for a link is longer than this, unless the link is a strange one; the frame may be padded.
+    let quoted: &Quoted4 = frame.head().filter(|_| usize::from(packet.length) >= QUOTE4).ok_or(Why::TooLong)?;
     let ethernet = turned_around(quoted.ethernet.get());
     let quote = quoted.packet.iter().fold(u64::from(quoted.last.get()), |sum, word| checksum::add(sum, word.get()));
     // Growing first: without room the frame passes as it came.
@@ -82,7 +82,7 @@ fn answer4<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verdict
 
 #[inline(always)]
 fn answer6<F: Frame>(frame: &mut F, packet: &Packet, mtu: u16) -> Result<Verdict, Why> {
-    let quoted: &Quoted6 = frame.head().ok_or(Why::TooLong)?;
+    let quoted: &Quoted6 = frame.head().filter(|_| usize::from(packet.length) >= QUOTE6).ok_or(Why::TooLong)?;
     let ethernet = turned_around(quoted.ethernet.get());
     let quote = quoted.packet.iter().fold(0, |sum, word| checksum::add(sum, word.get()));
     frame.grow_front(IcmpFrame6::LEN - 14).ok_or(Why::NoRoom)?;

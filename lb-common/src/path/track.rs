@@ -6,7 +6,10 @@ use crate::{
     frame::Frame,
     tables::{CLEAN, FlowKey, FlowTable, MOVES, NOBODY, Service, Slot, Tables, Tracked},
     verdict::Why,
-    wire::transport::{ACK, FIN, FLAGS_OFFSET, QuicLong, RST, SYN, TCP, TcpFlags, Udp},
+    wire::{
+        ethernet::Ethernet,
+        transport::{ACK, FIN, FLAGS_OFFSET, QuicLong, RST, SYN, TCP, TcpFlags, Udp},
+    },
 };
 use core::cell::Cell;
 
@@ -105,7 +108,9 @@ fn says<F: Frame>(frame: &F, service: &Service, packet: &Packet) -> Says {
             _ => Says::Goes,
         };
     }
-    let begins = service.flags & MOVES != 0 || frame.view(payload + Udp::LEN).is_some_and(is_quic_initial);
+    // What pads a frame behind a short packet says nothing.
+    let reaches = payload + Udp::LEN + QuicLong::LEN <= Ethernet::LEN + usize::from(packet.length);
+    let begins = service.flags & MOVES != 0 || reaches && frame.view(payload + Udp::LEN).is_some_and(is_quic_initial);
     if begins { Says::Begins } else { Says::Goes }
 }
 

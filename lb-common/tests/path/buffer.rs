@@ -2,7 +2,7 @@
 
 use crate::support::WAN;
 use lb_common::{
-    frame::Frame,
+    frame::{Frame, OFFSET_MAX},
     host::Buffer,
     wire::ethernet::{Addresses, Ethernet},
 };
@@ -69,11 +69,12 @@ fn a_frame_shrinks_from_behind() {
 
 #[test]
 fn a_frame_shrinks_from_the_front() {
-    for by in 0..=20 {
+    // As in the kernel, down to an Ethernet header.
+    for by in 0..=6 {
         let mut frame = buffer(0, 3);
         frame.shrink_front(by).unwrap();
         assert_eq!(frame.bytes(), &BYTES[by..]);
-        assert_eq!((frame.shrink_front(21 - by), frame.bytes()), (None, &BYTES[by..]));
+        assert_eq!((frame.shrink_front(7 - by), frame.bytes()), (None, &BYTES[by..]));
     }
 }
 
@@ -87,6 +88,33 @@ fn a_frame_grows_at_its_front_as_far_as_there_is_room() {
         frame.shrink_front(head).unwrap();
         assert_eq!(frame.bytes(), BYTES);
     }
+}
+
+#[test]
+fn what_is_reserved_in_front_stays_free_until_it_is_given_back() {
+    for reserved in 0..=20 {
+        let mut frame = buffer(20, 0);
+        frame.reserve_front(reserved);
+        let free = 20 - reserved;
+        assert_eq!((frame.grow_front(free + 1), frame.resize(21 + free, 20)), (None, None));
+        assert_eq!(frame.bytes(), BYTES, "it is as it was");
+        frame.resize(20 + free, 20).unwrap();
+        assert_eq!(frame.bytes()[..20], BYTES);
+        assert_eq!(frame.grow_front(1), None);
+        frame.reserve_front(0);
+        frame.grow_front(reserved).unwrap();
+        assert_eq!((frame.len(), frame.grow_front(1)), (40, None));
+    }
+}
+
+#[test]
+fn nothing_is_seen_further_than_the_kernel_looks() {
+    let mut frame = Buffer::new(&[0x5a; 3_000], WAN, 0, 0);
+    assert_eq!(frame.view::<[u8; 200]>(OFFSET_MAX), Some(&[0x5a; 200]));
+    assert_eq!(frame.view_mut::<[u8; 200]>(OFFSET_MAX), Some(&mut [0x5a; 200]));
+    assert_eq!(frame.view::<u8>(OFFSET_MAX + 1), None);
+    assert_eq!(frame.view_mut::<u8>(OFFSET_MAX + 1), None);
+    assert_eq!(frame.head::<[u8; 2_500]>(), Some(&[0x5a; 2_500]), "a constant offset has no bound");
 }
 
 #[test]

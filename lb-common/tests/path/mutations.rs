@@ -18,7 +18,7 @@ use etherparse::{NetSlice, SlicedPacket};
 use lb_common::{
     host::HostTables,
     path::tunnel::Sources,
-    tables::{Backend, CLOSED, ECHO, NAT, ON_LINK, Route, Slot},
+    tables::{Backend, CLOSED, ECHO, NAT, ON_LINK, Route},
     verdict::Why,
     wire::ethernet::addresses,
 };
@@ -28,8 +28,8 @@ use std::{
     net::SocketAddr,
 };
 
-/// Tables in which every frame of the rows and of [`seeds`] finds something. Some slots have changed lately.
-fn crowded() -> HostTables {
+/// Tables in which every frame of the rows and of [`seeds`] finds something.
+pub fn tables_of_all() -> HostTables {
     let mut tables = empty();
     for side in SIDES {
         let mut second = side.backend();
@@ -39,12 +39,12 @@ fn crowded() -> HostTables {
         let any = SocketAddr::new(side.service, 0);
         let own = SocketAddr::new(side.router, 0);
         let behind = Backend::new(endpoint(own, 17), endpoint(any, 17), NAT).via(LAN, [4; 6], mac_of(LAN), MTU);
-        let sources = if side.client.is_ipv4() { V6 } else { V4 };
-        let sources = match sources.tunnel {
-            std::net::IpAddr::V4(_) => (Sources::new([10, 0, 0, 0].into(), 8), V4),
-            std::net::IpAddr::V6(_) => (Sources::new([0xfd99, 0, 0, 0, 0, 0, 0, 0].into(), 64), V6),
+        let (far, sources) = if side.client.is_ipv4() {
+            (V6, Sources::new([0xfd99, 0, 0, 0, 0, 0, 0, 0].into(), 64))
+        } else {
+            (V4, Sources::new([10, 0, 0, 0].into(), 8))
         };
-        let far = tunnel_from(sources.0, &side, &sources.1, 6, LAN);
+        let far = tunnel_from(sources, &side, &far, 6, LAN);
         let near = Backend { mtu: 1_400, ..dsr(&side, 6, LAN) };
         tables = tables
             .with_service(side.service(), 6, &[dsr(&side, 6, WAN), nat(&side, 6, LAN), near, far])
@@ -57,24 +57,25 @@ fn crowded() -> HostTables {
             .with_route(side.host, Route::Stack)
             .with_route(side.dns, Route::TooLong { mtu: 1_280 });
     }
-    let ids: Vec<u32> = tables.backends.keys().copied().collect();
-    for (index, slot) in &mut tables.slots {
-        // Another backend of the same service, as all of them stand next to each other.
-        let previous = if ids.contains(&(slot.current + 1)) && index % 7 > 1 { slot.current + 1 } else { CLOSED };
-        let same =
-            tables.backends.get(&previous).is_some_and(|other| other.service == tables.backends[&slot.current].service);
-        if index % 3 == 0 {
-            *slot = Slot { previous: if same { previous } else { CLOSED }, ..*slot };
-        }
+    let named = |tables: HostTables, name: &Name, kind| tables.with_answer(name, &records(kind));
+    named(named(named(tables, &name(), A), &name(), AAAA), &Name::of(""), A)
+}
+
+/// The same after some slots have changed.
+fn crowded() -> HostTables {
+    let mut tables = tables_of_all();
+    let HostTables { slots, backends, .. } = &mut tables;
+    for (index, slot) in slots.iter_mut().filter(|(index, _)| *index % 3 == 0) {
+        // Another backend of the same service: all of them stand next to each other.
+        let next = slot.current + 1;
+        let same = backends.get(&next).is_some_and(|other| other.service == backends[&slot.current].service);
+        slot.previous = if same && index % 7 > 1 { next } else { CLOSED };
     }
     tables
-        .with_answer(&name(), &records(A))
-        .with_answer(&name(), &records(AAAA))
-        .with_answer(&Name::of(""), &records(A))
 }
 
 /// What the rows don't show: packets in all their shapes, in an order in which the first fragment comes first.
-fn seeds() -> Vec<Vec<u8>> {
+pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = rows().into_iter().map(|row| row.frame).collect();
     for side in SIDES {
         let mut packets = Vec::new();

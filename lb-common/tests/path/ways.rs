@@ -620,6 +620,12 @@ fn echoes() -> Vec<Row> {
         let verdict = Verdict::Transmit(Why::EchoAnswered);
         let name = format!("an echo request over {family}");
         rows.push(Row::becomes(crate::echo::reply(&asked).bytes(), verdict, name, asked.bytes(), tables(ECHO)));
+        let mut zeros = crate::echo::request(&side, &[0; 8]);
+        if let Body::Icmp { rest, .. } = &mut zeros.body {
+            *rest = [0; 4];
+        }
+        let name = format!("an echo request over {family} whose reply is nothing but zeros");
+        rows.push(Row::becomes(crate::echo::reply(&zeros).bytes(), verdict, name, zeros.bytes(), tables(ECHO)));
         let name = format!("an echo request over {family} to an address that answers none");
         rows.push(Row::passes(Why::IcmpNotOurs, name, asked.bytes(), tables(ON_LINK)));
         let foreign = Datagram { to: side.host, ..asked };
@@ -724,6 +730,10 @@ fn neighbors() -> Vec<Row> {
         let name = format!("a solicitation of {length} bytes, too few for a target");
         ignored(why, &name, short);
     }
+    // It ended with its header, and was called truncated.
+    let body = Body::Icmp { kind: 135, code: 0, rest: [0; 4], payload: vec![0x20, 0x01] };
+    let short = Datagram { hops: 255, ..Datagram::asked(V6.client, V6.service, body) };
+    ignored(Why::NeighborNotOurs, "a solicitation that ends before its target", short.bytes());
     let advertisement = with_option.advertisement(ROUTER_MAC);
     ignored(Why::IcmpNotOurs, "an advertisement that claims the service's address", advertisement.bytes());
     let mut code = with_option.bytes();
@@ -871,6 +881,15 @@ fn dns_left_to_the_agent() -> Vec<Row> {
         let tcp =
             FlowFrame { transport: Transport::Tcp, ..FlowFrame::asked(side.client(), side.dns(), Transport::Tcp) };
         row(Why::DnsNotPlain, "a question by TCP", tcp.bytes(), with_answer());
+        let udp = Body::udp([side.client().port(), 53], &question(A).bytes());
+        let udp = Datagram::asked(side.client, side.dns, udp);
+        let odd = match side.client {
+            IpAddr::V4(_) => udp.clone().with_options(&[148, 4, 0, 0]),
+            IpAddr::V6(_) => udp.clone().with_extensions(&[Extension::hop_by_hop()]),
+        };
+        row(Why::DnsNotPlain, "a question behind options", odd.bytes(), with_answer());
+        let fragment = udp.fragments(7, &[24]).remove(0);
+        row(Why::DnsNotPlain, "the first fragment of a question", fragment, with_answer());
 
         let mut miss = |name: &str, question: Question| row(Why::DnsMiss, name, frame(question.bytes()), with_answer());
         miss("another type", question(AAAA));

@@ -71,10 +71,16 @@ impl Refusal {
     pub fn no_backend(service: &Service, address: SocketAddr) -> Self {
         let known =
             service.backends.iter().map(|backend| SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port()));
-        let known: Vec<_> = known.map(|address| address.to_string()).collect();
-        let error = format!("service `{}` has no backend {address}; it has: {}", service.name, known.join(", "));
+        let known: Vec<_> = known.map(as_in_commands).collect();
+        let (name, address) = (&service.name, as_in_commands(address));
+        let error = format!("service `{name}` has no backend {address}; it has: {}", known.join(", "));
         Self { error, not_found: true }
     }
+}
+
+/// A backend's address as commands take it: without a port for one of a service on any port.
+fn as_in_commands(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
 }
 
 impl IntoResponse for Refusal {

@@ -1,6 +1,8 @@
 //! What the end-to-end tests start from: a lab with servers and an agent, its config, and what the status says.
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+pub mod farm;
+
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -181,16 +183,25 @@ pub fn status_of(status: &Value, service: SocketAddr) -> &Value {
 
 /// What the status says of a backend of the service at an address.
 pub fn backend_of(status: &Value, service: SocketAddr, backend: SocketAddr) -> &Value {
-    let backends = &status_of(status, service)["backends"];
-    let mut listed = backends.as_array().unwrap().iter();
+    backend_in(status_of(status, service), backend)
+}
+
+/// What is said of a backend in what the status says of its service.
+pub fn backend_in(service: &Value, backend: SocketAddr) -> &Value {
+    let mut listed = service["backends"].as_array().unwrap().iter();
     listed
         .find(|one| address(&one["address"]) == backend)
-        .unwrap_or_else(|| panic!("{service} has no backend {backend}: {backends:#}"))
+        .unwrap_or_else(|| panic!("there is no backend {backend}: {service:#}"))
 }
 
 /// The backends in a service's slot table.
 pub fn serving(status: &Value, service: SocketAddr) -> BTreeSet<SocketAddr> {
-    let backends = status_of(status, service)["backends"].as_array().unwrap();
+    serving_in(status_of(status, service))
+}
+
+/// The backends in the slot table, in what the status says of a service.
+pub fn serving_in(service: &Value) -> BTreeSet<SocketAddr> {
+    let backends = service["backends"].as_array().unwrap();
     let serving = backends.iter().filter(|backend| backend["serving"] == true);
     serving.map(|backend| address(&backend["address"])).collect()
 }

@@ -4,6 +4,7 @@ pub mod datagram;
 pub mod frames;
 pub mod messages;
 pub mod reader;
+pub mod shapes;
 pub mod sound;
 pub mod tables;
 

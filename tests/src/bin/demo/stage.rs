@@ -110,7 +110,7 @@ fn services(lab: &Lab) -> [IpAddr; 2] {
 
 fn config(lab: &Lab, mode: &str, port: u16) -> Result<String> {
     let interfaces = match lab.layout() {
-        Layout::Bridged => r#"["eth0"]"#,
+        Layout::Bridged | Layout::Distant => r#"["eth0"]"#,
         Layout::Routed => r#"["eth0", "eth1"]"#,
     };
     let balancer = lab.balancer();

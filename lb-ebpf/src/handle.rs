@@ -1,0 +1,58 @@
+//! One frame from the kernel's call to its action, by either half of [`path::steer`].
+
+use crate::{
+    frame::XdpFrame,
+    maps::{DEVICES, Maps},
+};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_PASS, XDP_TX},
+    programs::XdpContext,
+};
+use aya_log_ebpf::error;
+use lb_common::{
+    path,
+    tables::Tables as _,
+    verdict::{Verdict, Why},
+};
+
+/// What nearly every frame takes; `None` for others, which are left as they were.
+#[inline(always)]
+pub fn plain(context: &XdpContext) -> Option<u32> {
+    let maps = Maps::new(context);
+    Some(match path::plain(&mut XdpFrame::new(context), &maps)? {
+        Verdict::Pass(Why::Inconsistent) => contradiction(context),
+        verdict => act(&maps, verdict),
+    })
+}
+
+/// What any frame can take.
+#[inline(always)]
+pub fn rare(context: &XdpContext) -> u32 {
+    let maps = Maps::new(context);
+    let verdict = path::rare(&mut XdpFrame::new(context), &maps);
+    act(&maps, verdict)
+}
+
+#[inline(always)]
+fn act(maps: &Maps, verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Transmit(_) => XDP_TX,
+        Verdict::Redirect(_, interface) => match DEVICES.redirect(interface, 0) {
+            Ok(action) => action,
+            Err(_) => {
+                maps.count(Why::Inconsistent);
+                XDP_PASS
+            }
+        },
+    }
+}
+
+/// Says that the tables contradict each other, which only a defect of the agent can bring about, and lets the frame pass.
+///
+/// Not `#[cold]`: that has a section of its own, and aya 0.14 takes functions at the same place in two sections for one.
+#[inline(never)]
+fn contradiction(context: &XdpContext) -> u32 {
+    error!(context, "the tables contradict each other; a frame passed");
+    XDP_PASS
+}

@@ -1,0 +1,10 @@
+//! Builds the measuring programs from `lb-ebpf`, as `OUT_DIR/lb-bench.bpf.o`.
+
+#[path = "../../lb-ebpf/object.rs"]
+mod object;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    object::build("bench", &["lb-bench"])
+}

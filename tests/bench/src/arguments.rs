@@ -1,0 +1,49 @@
+//! What can be asked for. `cargo xtask bench` compiles this file as well, so that it is said before anything is built.
+
+use std::path::PathBuf;
+
+/// What is measured.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum What {
+    /// The path's own cost per packet, without the kernel around it
+    Path(PathArguments),
+    /// What the tables take in memory and in time: before the first service, and with many services
+    Load(LoadArguments),
+}
+
+/// How the path is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PathArguments {
+    /// Also write each case's numbers to this file, as one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also send live frames over veths, on one CPU and on two, and count them where they arrive
+    #[arg(long)]
+    pub live: bool,
+    /// How often each case is measured, all cases in turn
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Packets of one run
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(64..=1 << 30))]
+    pub packets: u32,
+    /// Live frames of one run on each CPU; they are sent five times
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(64..=1 << 30))]
+    pub frames: u32,
+    /// Only cases with one of these in their name, parted by semicolons, and the floors
+    #[arg(long, value_name = "TEXT", value_delimiter = ';')]
+    pub only: Vec<String>,
+    /// The CPU that everything but the second one's live frames is done on
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub cpu: usize,
+}
+
+/// How large the tables are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LoadArguments {
+    /// Services
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    pub services: u32,
+    /// Backends of each service
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=251))]
+    pub backends: u32,
+}

@@ -1,0 +1,56 @@
+//! Each case does what it says, which is seen before it is measured, and what is written can be read. How long things take is not
+//! looked at.
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+
+use serde_json::Value;
+use std::{collections::BTreeSet, fs, process::Command};
+use tests::needs_root;
+
+fn bench(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench")).args(words).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "bench {words:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+#[test]
+fn every_case_of_the_path_does_what_it_says() {
+    if !needs_root("every_case_of_the_path_does_what_it_says") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("path.json");
+    let said = bench(&["path", "--runs", "1", "--packets", "64", "--json", file.to_str().unwrap()]);
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["ratio_to_pass"], 1.0);
+    let mut names = BTreeSet::new();
+    for line in &lines {
+        let name = line["case"].as_str().unwrap();
+        assert!(names.insert(name), "{name} comes twice");
+        assert!(said.contains(name), "{name} is not in the table:\n{said}");
+        let [median, least, ratio] = ["ns_median", "ns_min", "ratio_to_pass"].map(|key| line[key].as_f64().unwrap());
+        assert!(least > 0.0 && median >= least && ratio > 0.0, "{line}");
+    }
+    assert!(names.len() > 40, "only {} cases", names.len());
+}
+
+#[test]
+fn live_frames_arrive() {
+    if !needs_root("live_frames_arrive") {
+        return;
+    }
+    let said = bench(&["path", "--runs", "1", "--packets", "64", "--only", "not ours", "--live", "--frames", "6400"]);
+    for row in ["drop", "drop, after the path", "transmit, by the path", "redirect, by the path"] {
+        assert!(said.lines().any(|line| line.starts_with(row)), "no row {row}:\n{said}");
+    }
+}
+
+#[test]
+fn large_tables_are_written() {
+    if !needs_root("large_tables_are_written") {
+        return;
+    }
+    let said = bench(&["load", "--services", "20", "--backends", "30"]);
+    assert!(said.contains("5020 slots, 251 a service") && said.contains("from text to tables"), "{said}");
+}

@@ -1,0 +1,153 @@
+//! What must be true of any frame and what came of it.
+
+use super::{
+    frame::Place,
+    owner,
+    reader::{self, Parts, parts},
+    sound::checksums,
+};
+use lb_common::{
+    host::{Buffer, HostTables},
+    path,
+    tables::{Backend, CLEAN, NAT, TUNNEL4, TUNNEL6},
+    verdict::{Verdict, Why},
+};
+use std::net::IpAddr;
+
+/// Steers a frame, and holds the laws against what comes of it.
+pub fn steer(tables: &HostTables, place: Place, frame: &[u8]) -> Why {
+    let (verdict, sent) = steered(tables, place, frame);
+    // What it was told stays true: a flow that has been begun or adopted is where it was.
+    if place.is_twice() && verdict.why() != Why::Answered {
+        assert_eq!((verdict, sent), steered(tables, place, frame), "the same frame leaves in another way");
+    }
+    verdict.why()
+}
+
+fn steered(tables: &HostTables, place: Place, frame: &[u8]) -> (Verdict, Vec<u8>) {
+    let (counts, traffic, flows) = (tables.counts(), tables.traffic(), tables.flows());
+    let packet = owner::packet(tables, frame);
+    let [head, tail] = place.room();
+    let mut buffer = Buffer::new(frame, place.interface(), head, tail);
+    let verdict = path::steer(&mut buffer, tables);
+    let sent = buffer.bytes().to_vec();
+    let why = verdict.why();
+
+    let mut moved = tables.counts();
+    moved.retain(|why, count| counts.get(why) != Some(count));
+    assert!(moved.keys().eq([&why]), "one frame leaves in one way, and not by {moved:?}");
+    if packet.as_ref().is_none_or(|packet| packet.slot.previous == CLEAN) {
+        assert_eq!(flows, tables.flows(), "a slot without a history touches no flow table");
+    }
+    let mut to = tables.traffic();
+    to.retain(|id, after| traffic.get(id) != Some(after));
+    let to: Vec<u32> = to.into_keys().collect();
+    if matches!(verdict, Verdict::Pass(_)) && why != Why::ReturnedByStack {
+        assert_eq!(sent, frame, "{why:?} passes untouched");
+        assert!(to.is_empty(), "{why:?} went to {to:?}");
+        return (verdict, sent);
+    }
+    let (tags, plain) = without_tags(frame);
+    let (tags_after, sent_plain) = without_tags(&sent);
+    assert_eq!(tags, tags_after, "a frame leaves by the VLAN that it came in by");
+    let is_to_backend = matches!(
+        why,
+        Why::ForwardedDsr | Why::ForwardedNat | Why::ForwardedTunnel | Why::FragmentForwarded | Why::ErrorForwarded
+    );
+    assert_eq!(to.len(), usize::from(is_to_backend), "{why:?} went to {to:?}");
+    if let [id] = to[..] {
+        if why != Why::FragmentForwarded {
+            let packet = packet.expect("what is forwarded is a service's");
+            assert_eq!(id, packet.owner, "the packet went to another backend than its slot {:?} says", packet.slot);
+        }
+        forwarded(&tables.backends[&id], verdict, place.interface(), &plain, &sent_plain);
+    } else {
+        answered(why, &plain, &sent_plain);
+    }
+    (verdict, sent)
+}
+
+fn without_tags(frame: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let behind = reader::ethertype(frame);
+    (frame[12..behind].to_vec(), [&frame[..12], &frame[behind..]].concat())
+}
+
+fn forwarded(backend: &Backend, verdict: Verdict, came_by: u32, frame: &[u8], sent: &[u8]) {
+    let why = verdict.why();
+    let expected = match backend.interface {
+        interface if interface == came_by => Verdict::Transmit(why),
+        interface => Verdict::Redirect(why, interface),
+    };
+    assert_eq!(verdict, expected);
+    let [first, rest] = backend.ethernet();
+    assert_eq!(sent[..8], first.to_le_bytes());
+    assert_eq!(sent[8..12], (rest as u32).to_le_bytes());
+    let packet = parts(frame).expect("what is forwarded can be read");
+    let length = packet.end - packet.ip;
+    assert!(length <= usize::from(backend.mtu), "{length} bytes are longer than {}", backend.mtu);
+    match backend.flags & (NAT | TUNNEL4 | TUNNEL6) {
+        0 => assert_eq!(sent[12..], frame[12..], "behind the MAC addresses nothing changes"),
+        NAT => rewritten(frame, sent, &packet),
+        _ => wrapped(backend, frame, sent, &packet),
+    }
+}
+
+/// As many bytes as before, with checksums that are right or wrong as before.
+fn rewritten(frame: &[u8], sent: &[u8], packet: &Parts) {
+    assert_eq!(frame.len(), sent.len());
+    let after = parts(sent).expect("what was rewritten can be read");
+    assert_eq!((after.end, after.payload, after.protocol), (packet.end, packet.payload, packet.protocol));
+    let no_checksum = packet.protocol == 17 && frame.get(packet.payload + 6..packet.payload + 8) == Some(&[0, 0]);
+    if packet.in_fragments || no_checksum {
+        if packet.four {
+            assert_eq!(checksums(frame)[0], checksums(sent)[0], "the checksum of the IP header");
+        }
+    } else {
+        assert_eq!(checksums(frame), checksums(sent));
+    }
+}
+
+fn wrapped(backend: &Backend, frame: &[u8], sent: &[u8], inner: &Parts) {
+    let outer = parts(sent).expect("an outer header can be read");
+    assert_eq!(sent[outer.payload..], frame[14..], "what is inside stays as it was");
+    assert_eq!(outer.end - outer.payload, inner.end - inner.ip, "the outer length is that of the packet inside");
+    assert_eq!(outer.protocol, if inner.four { 4 } else { 41 });
+    let class = |frame: &[u8], four: bool| if four { frame[15] } else { frame[14] << 4 | frame[15] >> 4 };
+    assert_eq!(class(sent, outer.four), class(frame, inner.four), "the outer class is that of the packet inside");
+    assert_eq!(sent[outer.hops], 64);
+    let [start, end] = outer.destination;
+    let (octets, header) = match backend.own.ip() {
+        IpAddr::V4(address) => (address.octets().to_vec(), 20),
+        IpAddr::V6(address) => (address.octets().to_vec(), 40),
+    };
+    assert_eq!((&sent[start..end], outer.payload), (&octets[..], 14 + header));
+    if outer.four {
+        assert_eq!(sent[20..22], [0x40, 0], "an outer packet is never in fragments");
+        assert_eq!(checksums(sent)[0], true, "the outer checksum");
+    }
+}
+
+/// What goes to no backend: replies of backends, and the path's own.
+fn answered(why: Why, frame: &[u8], sent: &[u8]) {
+    match why {
+        Why::Returned | Why::ErrorReturned | Why::ReturnedByStack => {
+            rewritten(frame, sent, &parts(frame).expect("what is rewritten can be read"));
+        }
+        Why::EchoAnswered => {
+            let packet = parts(frame).expect("what is answered can be read");
+            rewritten(frame, sent, &packet);
+            assert_eq!(sent[..12], [&frame[6..12], &frame[..6]].concat(), "it goes back where it came from");
+        }
+        Why::ArpAnswered => assert_eq!(frame.len(), sent.len()),
+        Why::Answered | Why::NeighborAnswered | Why::TooLongAnswered => {
+            let reply = parts(sent).expect("an answer can be read");
+            assert_eq!(reply.end, sent.len(), "an answer ends where it says");
+            let checksums = checksums(sent);
+            // What a message repeats of a packet may be wrong; its own headers are not.
+            let own = if reply.four { 2 } else { 1 };
+            assert!(checksums.len() >= own, "an answer has checksums");
+            assert!(checksums[checksums.len() - own..].iter().all(|right| *right), "an answer's checksums are right");
+        }
+        _ => panic!("{why:?} does not leave"),
+    }
+}
