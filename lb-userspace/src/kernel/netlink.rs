@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -116,10 +116,13 @@ impl Netlink {
     }
 
     /// Ways to these addresses, where there are any. A neighbour that is not known is asked for; its answer is a change.
-    pub async fn ways(&self, addresses: &BTreeSet<IpAddr>) -> Result<HashMap<IpAddr, Result<Way, NoHop>>, KernelError> {
+    pub async fn ways(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Result<Way, NoHop>>, KernelError> {
         let links = self.links().await?;
         let neighbors = self.neighbors().await?;
-        let mut ways = HashMap::with_capacity(addresses.len());
+        let mut ways = BTreeMap::new();
         for address in addresses {
             let way = match self.route(*address).await {
                 Ok(Route { interface, gateway, mtu }) => {

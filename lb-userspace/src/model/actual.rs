@@ -10,7 +10,7 @@ use super::{
 };
 use lb_common::tables::{Address, Answer, AnswerKey, DNS, Endpoint, MAX_ANSWERS, Region, Settings, Slot};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -49,7 +49,7 @@ pub struct Actual {
     /// Backends with their ids.
     pub backends: Backends,
     /// Ids of NAT backends by own endpoint.
-    pub returns: HashMap<Endpoint, u32>,
+    pub returns: BTreeMap<Endpoint, u32>,
     /// Services and DNS addresses.
     pub services: BTreeMap<Endpoint, ActualService>,
     /// Ids of services that are removed, but whose flows are not forgotten yet.
@@ -75,7 +75,7 @@ impl Actual {
             settings: None,
             interfaces: BTreeMap::new(),
             backends: Backends::default(),
-            returns: HashMap::new(),
+            returns: BTreeMap::new(),
             services: BTreeMap::new(),
             departed: BTreeSet::new(),
             addresses: BTreeMap::new(),

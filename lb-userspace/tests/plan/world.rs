@@ -196,7 +196,7 @@ impl World {
         for (id, backend) in &self.tables.backends {
             actual.record(&Op::PutBackend { id: *id, backend: *backend });
         }
-        actual.returns = self.tables.returns.clone().into_iter().collect();
+        actual.returns = self.tables.returns.clone();
         actual.addresses = self.tables.addresses.clone();
         for (endpoint, id) in &self.tables.service_ids {
             let service = self.tables.services.get(id).unwrap();

@@ -4,15 +4,18 @@ use super::part::Part;
 use crate::config::Problem;
 use lb_common::tables::Endpoint;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 use toml::Spanned;
 
+/// Where a backend is: address, protocol and port. Ordered as an operator would, unlike the words of an [`Endpoint`].
+type Place = (IpAddr, u8, u16);
+
 /// A service, by its number, and the line where it, or what is meant of it, stands.
 type By = (usize, usize);
 
-/// What is taken.
+/// What is taken. Of backends there may be a million: neighbours are looked up together, which trees are better at than hashes.
 pub(super) struct Taken<'a> {
     dns: &'a [SocketAddr],
     dns_addresses: HashSet<IpAddr>,
@@ -21,9 +24,9 @@ pub(super) struct Taken<'a> {
     names: HashMap<String, usize>,
     endpoints: HashMap<Endpoint, By>,
     /// NAT backends.
-    returns: HashMap<Endpoint, By>,
+    returns: BTreeMap<Place, By>,
     /// Addresses and protocols of NAT backends.
-    return_addresses: HashMap<Endpoint, By>,
+    return_addresses: BTreeMap<Place, By>,
     echoes: HashMap<IpAddr, (bool, By)>,
 }
 
@@ -36,8 +39,8 @@ impl<'a> Taken<'a> {
             services: Vec::new(),
             names: HashMap::new(),
             endpoints: HashMap::new(),
-            returns: HashMap::new(),
-            return_addresses: HashMap::new(),
+            returns: BTreeMap::new(),
+            return_addresses: BTreeMap::new(),
             echoes: HashMap::new(),
         }
     }
@@ -99,9 +102,10 @@ impl<'a> Taken<'a> {
 
     /// A NAT backend of the service.
     pub(super) fn nat_backend<T>(&mut self, own: Endpoint, written: &Spanned<T>, part: &mut Part<'_, '_>) {
-        let (address, port, any) = (own.ip(), own.port(), own.without_port());
+        let (address, port) = (own.ip(), own.port());
+        let (place, any) = ((address, own.protocol(), port), (address, own.protocol(), 0));
         let by = (self.taker(), part.line(written));
-        if let Some((other, line)) = self.returns.insert(own, by) {
+        if let Some((other, line)) = self.returns.insert(place, by) {
             let other = self.name_of(other);
             part.report(written, Problem::SharedNatBackend { address, port, other, line });
         } else {
