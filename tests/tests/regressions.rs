@@ -1,4 +1,5 @@
 //! What fuzzing starts from, and what it has found, replayed.
+#![expect(clippy::unwrap_used, reason = "tests and their helpers")]
 
 use arbitrary::{Arbitrary, Unstructured};
 use std::{fs, path::Path};

@@ -123,7 +123,7 @@ fn wrapped(backend: &Backend, frame: &[u8], sent: &[u8], inner: &Parts) {
     assert_eq!((&sent[start..end], outer.payload), (&octets[..], 14 + header));
     if outer.four {
         assert_eq!(sent[20..22], [0x40, 0], "an outer packet is never in fragments");
-        assert_eq!(checksums(sent)[0], true, "the outer checksum");
+        assert!(checksums(sent)[0], "the outer checksum");
     }
 }
 

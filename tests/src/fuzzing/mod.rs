@@ -4,7 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::missing_panics_doc,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a panic is how a fuzz target says that a law is broken"
 )]

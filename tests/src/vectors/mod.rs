@@ -55,14 +55,14 @@ pub fn run(path: &Path, in_kernel: bool) -> Result<Report> {
 /// What a suite is run on.
 enum Machine {
     Balancer(Box<Balancer>),
-    Decapsulator(Decapsulator),
+    Decapsulator(Box<Decapsulator>),
 }
 
 impl Machine {
     /// A suite without VIPs is about the way back out of a tunnel.
     fn new(file: &File, configuration: &Configuration, vectors: &[Vector], in_kernel: bool) -> Result<Self> {
         Ok(if configuration.vips.is_empty() {
-            Self::Decapsulator(Decapsulator::new(vectors, in_kernel)?)
+            Self::Decapsulator(Box::new(Decapsulator::new(vectors, in_kernel)?))
         } else {
             Self::Balancer(Box::new(Balancer::new(&file.common, configuration, in_kernel)?))
         })
