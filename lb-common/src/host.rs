@@ -18,6 +18,9 @@ use std::{
     vec::Vec,
 };
 
+/// What the room of a [`Buffer`] is filled with.
+const ROOM: u8 = 0x5a;
+
 /// A frame in memory with room on both sides, as a driver leaves it.
 #[derive(Clone, Debug)]
 pub struct Buffer {
@@ -31,9 +34,10 @@ pub struct Buffer {
 impl Buffer {
     /// A frame that came in by `interface`, with room to grow by `head` bytes in front and `tail` behind.
     pub fn new(frame: &[u8], interface: u32, head: usize, tail: usize) -> Self {
-        let mut bytes = vec![0; head];
+        // Not zeros, as in a driver's memory: what grows has to be written.
+        let mut bytes = vec![ROOM; head];
         bytes.extend_from_slice(frame);
-        bytes.resize(head + frame.len() + tail, 0);
+        bytes.resize(head + frame.len() + tail, ROOM);
         Self { bytes, start: head, end: head + frame.len(), reserved: 0, interface }
     }
 
