@@ -14,8 +14,10 @@ use bytemuck::Zeroable as _;
 use lb_common::{tables::FlowTable, verdict::Why};
 use std::collections::BTreeMap;
 
-/// Rounds of a check: a few runs, as the first one of a program has other caches.
+/// Runs of a check: a few, as the first one of a program has other caches.
 const CHECKED: u32 = 3;
+/// Runs before a measurement, twice as many packets as the flows that fit some cache.
+const WARMING: u32 = (1 << 17) / ROUNDS;
 
 /// A case that does what it says.
 pub struct Ready {
@@ -46,12 +48,11 @@ impl Ready {
         Ok(ready)
     }
 
-    /// Nanoseconds a packet in one run, after a shorter one that is not counted.
+    /// Nanoseconds a packet, once caches and predictors know the case.
     pub fn measure(&self, object: &mut Object, packets: u32) -> Result<f64> {
-        let repeat = packets.div_ceil(ROUNDS);
         let runs = self.begin(object).and_then(|()| {
-            self.run(object, repeat.div_ceil(8))?;
-            self.run(object, repeat)
+            self.run(object, WARMING)?;
+            self.run(object, packets.div_ceil(ROUNDS))
         });
         runs.with_context(|| format!("case {:?}", self.case.name))
     }
