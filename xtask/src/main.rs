@@ -7,6 +7,7 @@
 mod bench;
 mod bpf_tools;
 mod demo;
+mod fuzz;
 mod kernels;
 mod need;
 mod plan;
@@ -46,6 +47,14 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Fuzz the path and the plans (needs cargo-fuzz); a short run is part of `test` where it is installed
+    Fuzz {
+        /// Only this
+        target: Option<fuzz::Target>,
+        /// For how long, each
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure lb on this machine (needs root)
     Bench {
         #[command(subcommand)]
@@ -62,6 +71,7 @@ fn main() -> ExitCode {
         }),
         Command::Demo { keep } => demo::run(keep),
         Command::Kernels => test::run(Scope::Kernels),
+        Command::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Command::Bench { what: _ } => bench::run(),
         Command::Test { quick } => test::run(if quick { Scope::Quick } else { Scope::All }),
     };

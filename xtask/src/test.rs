@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    kernels,
+    fuzz, kernels,
     setup::{self, Outcome},
     tally::{Line, Tally},
     workspace::Workspace,
@@ -27,6 +27,9 @@ struct Stage {
     /// A target folder of its own, for a stage whose variables would make cargo build everything again.
     folder: Option<&'static str>,
 }
+
+/// For how long each target is fuzzed: it is to be seen that it still runs.
+const FUZZ_SECONDS: u32 = 10;
 
 /// What needs neither root nor a kernel.
 const QUICK: &[Stage] = &[
@@ -122,6 +125,9 @@ pub fn run(scope: Scope) -> anyhow::Result<ExitCode> {
         command.env("LB_SKIPS", skips.path());
         report.add(stage, &mut command, &mut io::stdout())?;
     }
+    if scope == Scope::All {
+        report.fuzz(&workspace)?;
+    }
     let said = fs::read_to_string(skips.path()).context("cannot read which tests were skipped")?;
     report.add_skips(&said);
     report.print();
@@ -181,6 +187,26 @@ impl Report {
             bytes.clear();
         }
         Ok(tests)
+    }
+
+    /// Fuzzes for a moment, where that can be done.
+    fn fuzz(&mut self, workspace: &Workspace) -> anyhow::Result<()> {
+        if let Some(reason) = fuzz::missing() {
+            fuzz::Target::ALL.iter().for_each(|target| self.skip(&format!("fuzzing {}: {reason}", target.name())));
+            return Ok(());
+        }
+        fuzz::seed(workspace)?;
+        for target in fuzz::Target::ALL {
+            let name = format!("fuzzing {}", target.name());
+            eprintln!("\n== {name}");
+            let mut command = fuzz::command(workspace, target, FUZZ_SECONDS)?;
+            let held = command.status().with_context(|| format!("cannot start {name}"))?.success();
+            self.total += Tally::of_check(held);
+            if !held {
+                self.failed.push(name);
+            }
+        }
+        Ok(())
     }
 
     fn skip(&mut self, line: &str) {

@@ -1,6 +1,6 @@
-//! What the fuzz targets in `fuzz/` try, and the laws that have to hold: a broken one is a panic.
+//! What the fuzz targets in `tests/fuzz` try, and the laws that have to hold: a broken one is a panic.
 //!
-//! `tests/regressions.rs` replays what they have found, kept in `fuzz/regressions`.
+//! `tests/regressions.rs` replays what they have found, kept in `tests/fuzz/regressions`.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
