@@ -298,3 +298,30 @@ fn another_forward_mode_leaves_the_flows_to_the_one_before() {
     history.time(2 * ADOPT);
     history.calm_down();
 }
+
+/// Replies are told by where they come from, so that an endpoint is never behind two services, not even for a moment.
+#[test]
+fn a_nat_backend_goes_to_another_service_after_it_has_left_the_first() {
+    let text = |backends: [&str; 2]| {
+        let mut text = String::from("interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n[check.web]\nport = 80\n");
+        for (number, (backends, port)) in backends.iter().zip(["80", "\"any\""]).enumerate() {
+            text += &format!(
+                "[[service]]\nname = \"s{number}\"\naddress = \"192.0.2.{number}\"\nport = {port}\nmode = \"nat\"\n\
+                 check = \"web\"\nslots = 251\n"
+            );
+            for backend in backends.split(' ') {
+                text += &format!("[[service.backend]]\naddress = \"10.0.0.{backend}\"\n");
+            }
+        }
+        text
+    };
+    let mut world = World::new(&text(["1 2", "3"]));
+    for backends in [["1 2", "3"], ["2", "3 1"], ["2 1", "3"], ["3", "1 2"], ["1 2", "3"]] {
+        world.reload(&text(backends));
+        let targets = world.intent.targets();
+        world.conditions.up.extend(targets);
+        world.settle(usize::MAX);
+        let there: Vec<_> = world.actual.returns.keys().map(Endpoint::ip).collect();
+        assert_eq!(there.len(), 3, "{there:?}");
+    }
+}

@@ -161,7 +161,7 @@ impl Service {
             *text += "udp = \"move\"\n";
         }
         // A NAT backend may have been another service's a moment ago.
-        let net = if kind & 32 != 0 && std::env::var_os("SHARE").is_some() { 0 } else { number };
+        let net = if kind & 32 != 0 { 0 } else { number };
         let servers = || self.servers.iter().enumerate().filter(|(_, weight)| **weight & 128 == 0);
         let has_weight = servers().any(|(_, weight)| weight_of(*weight) > 0);
         if servers().next().is_none() {

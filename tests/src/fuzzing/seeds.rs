@@ -12,12 +12,13 @@ pub fn frame() -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for named in frames::all()? {
         let came = |place| Step::Frame { place: Place(place), frame: named.frame.clone() };
-        seeds.push((named.name.to_owned(), Input(vec![came(0)]).bytes()));
+        let before = named.before.iter().map(|frame| Step::Frame { place: Place(0), frame: frame.clone() });
+        seeds.push((named.name.to_owned(), Input(before.clone().chain([came(0)]).collect()).bytes()));
         // Who had the slots before still has flows; then nobody is known to, and then the flow's backend fails.
         let turn = |previous| Step::Turn { service: u8::MAX, current: 0, previous };
         let fail = Step::Fail { backend: u8::MAX, down: true };
-        let steps = vec![turn(1), came(0x40), turn(3), came(0), fail, came(0)];
-        seeds.push((format!("{}_changed", named.name), Input(steps).bytes()));
+        let changes = [turn(1), came(0x40), turn(3), came(0), fail, came(0)];
+        seeds.push((format!("{}_changed", named.name), Input(before.chain(changes).collect()).bytes()));
     }
     Ok(seeds)
 }

@@ -4,7 +4,7 @@ use super::{Draft, Full};
 use crate::model::{
     actual::ActualService,
     backends::{BackendKey, is_live},
-    desired::{Balanced, Wanted},
+    desired::{Balanced, Share, Wanted},
     maglev,
     op::Op,
     tracking::Table,
@@ -37,6 +37,7 @@ impl<'a> Draft<'a> {
         if known.is_some_and(|known| self.is_reached(endpoint, balanced, known)) {
             return Ok(());
         }
+        let balanced = &self.without_held(balanced);
         let turn = self.put_backends(endpoint, balanced)?;
         let Some(known) = known else {
             let (region, slots) = self.first_table(&turn)?;
@@ -129,6 +130,30 @@ impl<'a> Draft<'a> {
             self.put_down_all_but(endpoint, &stay);
         }
         Ok(turn)
+    }
+
+    /// The same without NAT backends at whose endpoints are others: nobody could tell the replies apart. Those others are wanted no
+    /// longer and go with this plan; the next one goes on from there.
+    fn without_held(&self, balanced: &Arc<Balanced>) -> Arc<Balanced> {
+        let is_held = |share: &Share| {
+            share.backend.flags & NAT != 0 && self.is_held_by_another(&BackendKey::from(&share.backend))
+        };
+        if !balanced.backends.iter().any(is_held) {
+            return Arc::clone(balanced);
+        }
+        let backends = balanced.backends.iter().filter(|share| !is_held(share)).copied().collect();
+        Arc::new(Balanced { backends, ..(**balanced).clone() })
+    }
+
+    /// Whether replies from this NAT backend would be taken for another one's.
+    fn is_held_by_another(&self, key: &BackendKey) -> bool {
+        let first = key.own.without_port();
+        let last = Endpoint { tail: first.tail | u64::from(u16::MAX), ..first };
+        self.actual.returns.range(first..=last).any(|(own, id)| {
+            let is_same = *own == key.own || own.port() == 0 || key.own.port() == 0;
+            let holder = self.actual.backends.entry(*id).filter(|_| is_same);
+            holder.is_some_and(|holder| BackendKey::from(holder) != *key)
+        })
     }
 
     fn put_return(&mut self, own: Endpoint, id: u32) {
