@@ -52,6 +52,8 @@ use touched::{Index, Touched};
 const GATHER: Duration = Duration::from_millis(50);
 /// How often the ways are looked up without a change, should word of one have been lost.
 const REFRESH: Duration = Duration::from_secs(10);
+/// After this it is tried again to make the tables what they should be.
+const RETRY: Duration = Duration::from_secs(1);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
 const ASKED: usize = 1_024;
 
@@ -131,7 +133,8 @@ struct Agent {
     renewed: bool,
     /// The tables are not what is desired.
     unsettled: bool,
-    settled_at: Duration,
+    /// Up to when deadlines have been noted.
+    noted_at: Duration,
     /// When an adoption window or a drain ends, or another deadline passes.
     next: Option<Duration>,
     sweep_at: Option<Duration>,
@@ -156,13 +159,12 @@ impl Agent {
         log::forward(&mut ebpf);
         // Windows that were open are open for as long as new ones.
         let actual = block_in_place(|| maps.read(intent.tracking().adopt))?;
-        let conditions = Conditions::default();
         let mut agent = Self {
             path: path.into(),
             started: Instant::now(),
-            desired: Desired::new(&intent, &conditions, Duration::ZERO),
+            desired: Desired::default(),
             index: Index::new(&intent),
-            conditions,
+            conditions: Conditions::default(),
             undecided_until: None,
             attached: BTreeMap::new(),
             detached: false,
@@ -178,7 +180,7 @@ impl Agent {
             touched: Touched::default(),
             renewed: true,
             unsettled: true,
-            settled_at: Duration::ZERO,
+            noted_at: Duration::ZERO,
             next: None,
             sweep_at: None,
             flows: FlowCounts::default(),
@@ -242,12 +244,13 @@ impl Agent {
         }
     }
 
-    /// Makes the tables what they should be. After an error it is tried again with the next event.
+    /// Makes the tables what they should be. After an error it is tried again with the next event, or soon.
     fn settle(&mut self) -> Result<()> {
         let now = self.now();
         let is_due = self.next.is_some_and(|next| next <= now);
         if is_due {
-            self.note_deadlines(self.settled_at, now);
+            self.note_deadlines(self.noted_at, now);
+            self.noted_at = now;
         }
         if self.touched.is_any() || self.renewed {
             self.fold(now);
@@ -255,11 +258,11 @@ impl Agent {
             return Ok(());
         }
         self.unsettled = true;
+        self.next = Some(now + RETRY);
         let started = Instant::now();
         let (desired, maps, actual) = (&self.desired, &mut self.maps, &mut self.actual);
         let steps = block_in_place(|| settle::settle(desired, maps, actual, now))?;
         self.unsettled = false;
-        self.settled_at = now;
         self.next = [self.actual.first_end(), self.next_deadline(now)].into_iter().flatten().min();
         self.plan_sweep();
         if steps > 0 {

@@ -228,6 +228,41 @@ fn sigterm_leaves_the_data_path_and_detach_takes_it_down() {
 }
 
 #[test]
+fn maps_of_other_sizes_are_refused() {
+    if !needs_root("maps_of_other_sizes_are_refused") {
+        return;
+    }
+    let site = site(Layout::Bridged, "dsr", &[1, 1]);
+    assert_eq!(site.agent.terminate().unwrap().code(), Some(0));
+    let pins = site.lab.pins().display().to_string();
+    let attempt = |limits: &str| {
+        fs::write(site.agent.config(), format!("{}\n[limits]\n{limits}\n", site.config)).unwrap();
+        lb(&site.lab, &["run", "--config", &site.agent.config().display().to_string()])
+    };
+    for (limits, what, found) in [
+        ("services = 32", "services", 4_096),
+        ("backends = 32", "backends", 16_384),
+        ("flows = 2048", "flows", 131_072),
+    ] {
+        let refused = attempt(limits);
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        let cure = format!(
+            "the maps in {pins} have room for {found} {what}, [limits] asks for {}: take the data path down with `lb detach --pins \
+             {pins}` and start again, or write {what} = {found}\n",
+            limits.split_once(" = ").unwrap().1
+        );
+        assert!(refused.stderr.ends_with(&cure), "{:?} does not end with {cure:?}", refused.stderr);
+    }
+    // Nothing has changed for the clients, and the cure helps.
+    site.requests(site.services()[0], 20);
+    assert_eq!(lb(&site.lab, &["detach", "--pins", &pins]).status.code(), Some(0));
+    let limited = format!("{}\n[limits]\nservices = 32\nbackends = 32\nflows = 2048\n", site.config);
+    let agent = Agent::start(site.lab.balancer(), &limited).unwrap();
+    wait_for(&agent, "all backends serve", |status| serving(status, site.services()[0]).len() == 2);
+    site.requests(site.services()[0], 20);
+}
+
+#[test]
 fn detached_and_attached_through_the_agent() {
     if !needs_root("detached_and_attached_through_the_agent") {
         return;

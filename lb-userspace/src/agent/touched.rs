@@ -93,3 +93,57 @@ impl Touched {
         std::mem::take(&mut self.services).into_iter().filter_map(|number| intent.services().get(number)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        model::{backends::BackendKey, intent::Mode, leaving::Leaving},
+    };
+
+    const TEXT: &str = "interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n[check.own]\nport = 9\n";
+
+    /// Three services; the last two share a server, which has a check of its own in the last.
+    fn intent() -> Intent {
+        let mut text = String::from(TEXT);
+        for (service, server, more) in [(0, 1, ""), (1, 2, ""), (2, 2, "check = \"own\"\n")] {
+            text += &format!(
+                "[[service]]\nname = \"s{service}\"\naddress = \"192.0.2.{service}\"\nport = 80\nmode = \"dsr\"\n{more}\
+                 [[service.backend]]\naddress = \"10.0.0.{server}\"\n"
+            );
+        }
+        Intent::new(&Config::parse(&text).unwrap()).unwrap()
+    }
+
+    fn names(intent: &Intent, touch: impl FnOnce(&mut Touched, &Index)) -> Vec<&str> {
+        let mut touched = Touched::default();
+        touch(&mut touched, &Index::new(intent));
+        assert!(touched.is_any());
+        let names = touched.take(intent).into_iter().map(|service| service.name.as_str()).collect();
+        assert!(!touched.is_any() && touched.take(intent).is_empty());
+        names
+    }
+
+    #[test]
+    fn a_change_touches_whom_it_concerns() {
+        let intent = intent();
+        let mut conditions = Conditions::default();
+        let [first, second, third] = intent.services() else { panic!("{intent:?}") };
+        let target = |service: &Service| service.backends[0].target;
+        assert_eq!(names(&intent, |touched, index| touched.target(&target(second), index, &conditions)), ["s1"]);
+        assert_eq!(names(&intent, |touched, index| touched.target(&target(third), index, &conditions)), ["s2"]);
+        let shared = target(second).address.ip();
+        assert_eq!(names(&intent, |touched, index| touched.address(shared, index, &conditions)), ["s1", "s2"]);
+        assert_eq!(names(&intent, |touched, index| touched.service(&first.endpoint, index)), ["s0"]);
+        assert_eq!(names(&intent, |touched, _| touched.all(&intent)), ["s0", "s1", "s2"]);
+        assert_eq!(names(&intent, |touched, _| touched.rest()), Vec::<&str>::new());
+
+        // What is leaving the first service has the target and the address of the second's.
+        let own = second.backends[0].endpoint;
+        let key = BackendKey { service: first.endpoint, own, mode: Mode::Dsr };
+        conditions.leaving.insert(key, Leaving { target: Some(target(second)), deadline: None });
+        assert_eq!(names(&intent, |touched, index| touched.target(&target(second), index, &conditions)), ["s0", "s1"]);
+        assert_eq!(names(&intent, |touched, index| touched.address(shared, index, &conditions)), ["s0", "s1", "s2"]);
+    }
+}

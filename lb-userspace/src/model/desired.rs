@@ -131,24 +131,30 @@ pub struct Desired {
     pub adopt: Duration,
 }
 
-impl Desired {
-    /// Folds an intent with the conditions at `now`.
-    pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
-        let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), features: 0 };
-        let mut desired = Self {
-            settings,
+/// Nothing.
+impl Default for Desired {
+    fn default() -> Self {
+        Self {
+            settings: Settings::zeroed(),
             interfaces: BTreeMap::new(),
             services: BTreeMap::new(),
             addresses: BTreeMap::new(),
             answers: BTreeMap::new(),
-            adopt: intent.tracking().adopt,
-        };
+            adopt: Duration::ZERO,
+        }
+    }
+}
+
+impl Desired {
+    /// Folds an intent with the conditions at `now`.
+    pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
+        let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), features: 0 };
+        let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());
             desired.services.insert(endpoint, Wanted::Dns);
         }
         for service in intent.services() {
-            desired.settings.features |= features(service);
             let answers = if service.claim { ON_LINK } else { 0 } | if service.echo { ECHO } else { 0 };
             if answers != 0 {
                 *desired.addresses.entry(service.endpoint.address).or_default() |= answers;

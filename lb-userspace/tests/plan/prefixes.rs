@@ -50,14 +50,8 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 fn empty() -> Desired {
-    Desired {
-        settings: Settings { layout: 1, ..Settings::zeroed() },
-        interfaces: BTreeMap::new(),
-        services: BTreeMap::new(),
-        addresses: BTreeMap::new(),
-        answers: BTreeMap::new(),
-        adopt: Duration::from_secs(10),
-    }
+    let settings = Settings { layout: 1, ..Settings::zeroed() };
+    Desired { settings, adopt: Duration::from_secs(10), ..Desired::default() }
 }
 
 fn balanced(backends: Vec<Share>) -> Balanced {
