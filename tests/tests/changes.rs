@@ -1,6 +1,6 @@
 //! Changes under load: what goes on stays where it is. Connections and flows of datagrams that were there before a drain, an
 //! addition, a removal or a restart of the agent lose nothing and stay with their backends; a failure takes its own flows only.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

@@ -1,6 +1,6 @@
 //! The tables change on one CPU while packets go through the program on another: no packet is sent where it does not belong, and
 //! no flow leaves a live backend.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "tests and their helpers")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests and their helpers")]
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use etherparse::PacketBuilder;
