@@ -18,8 +18,8 @@ use support::{
     service, status_of, url, wait_for,
 };
 use tests::{
-    Amount, FrameSocket, Host, Lab, Layout, LineServer, Nginx, UdpEcho, curl_with, iperf, iperf_server, needs_program,
-    needs_root, protocol_counters, served_in_total, wait_until,
+    Amount, FrameSocket, Host, Lab, Layout, LineServer, Nginx, UdpEcho, curl_with, iperf, needs_program, needs_root,
+    protocol_counters, served_in_total, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -255,7 +255,6 @@ fn uploads_through_a_tunnel(name: &str, mode: Mode, layout: Layout) {
         let own = SocketAddr::new(backend_ip(&lab, mode, address.ip(), 0), PORT);
         more += &service(name, "tcp", address, mode.name(), &[(own, 1)]);
     }
-    let _server = iperf_server(&lab.backends()[0], PORT).unwrap();
     let farm = Farm::in_lab(mode, lab, &[0], &more);
     wait_for(&farm.agent, "the backend serves in bulk", |status| {
         bulk.iter().all(|service| status_of(status, *service)["backends"][0]["serving"] == true)
@@ -265,7 +264,7 @@ fn uploads_through_a_tunnel(name: &str, mode: Mode, layout: Layout) {
         let before = told();
         exchange_a_long_line(farm.lab.client(), lines, 1_000_000);
         for back in [false, true] {
-            let transfer = iperf(farm.lab.client(), bulk, Amount::Bytes(BYTES), back).unwrap();
+            let transfer = iperf(farm.lab.client(), &farm.lab.backends()[0], bulk, Amount::Bytes(BYTES), back).unwrap();
             // iperf ends when all is sent, which is not when all has arrived.
             assert!(transfer.sent >= BYTES && transfer.received > 0, "{bulk}: {transfer:?}");
         }
