@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{Host, Running, wait_until};
+use crate::{Host, wait_until};
 
 const READY: Duration = Duration::from_secs(10);
 
@@ -25,42 +25,33 @@ pub enum Amount {
 pub struct Transfer {
     /// Bytes that the sender handed to its kernel.
     pub sent: u64,
-    /// Bytes that the receiver got.
+    /// Bytes that the receiver had got when all was sent, which may be fewer.
     pub received: u64,
     /// Segments that the sender's kernel sent again.
     pub retransmitted: u64,
 }
 
-/// Starts an iperf3 server, which takes clients in both families when this returns and goes on until the lab goes.
-pub fn iperf_server(host: &Host, port: u16) -> Result<Running> {
-    let port = port.to_string();
-    let server = host.spawn(["iperf3", "--server", "--forceflush", "--port", &port])?;
-    // A connection to find out would be taken for a client.
-    wait_until(READY, "iperf3 listened", || match server.ended() {
-        Ok(None) => server.log().contains("Server listening").then_some(Ok(())),
-        Ok(Some(status)) => Some(Err(anyhow::anyhow!("{server} ended ({status}): {}", server.log()))),
+/// Sends by TCP from `client` to `address`, behind which `server` is, or the other way round if `back`.
+///
+/// The server is one for this transfer: between two, iperf3 does not listen for a moment.
+pub fn iperf(client: &Host, server: &Host, address: SocketAddr, amount: Amount, back: bool) -> Result<Transfer> {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let listening = server.spawn(["iperf3", "--server", "--one-off", "--forceflush", "--port", &port])?;
+    // A connection to find out would be taken for the client.
+    wait_until(READY, "iperf3 listened", || match listening.ended() {
+        Ok(None) => listening.log().contains("Server listening").then_some(Ok(())),
+        Ok(Some(status)) => Some(Err(anyhow::anyhow!("{listening} ended ({status}): {}", listening.log()))),
         Err(error) => Some(Err(error)),
     })??;
-    Ok(server)
-}
-
-/// Sends by TCP from `client` to a server of [`iperf_server`], or the other way round if `back`.
-pub fn iperf(client: &Host, server: SocketAddr, amount: Amount, back: bool) -> Result<Transfer> {
-    let (address, port) = (server.ip().to_string(), server.port().to_string());
     let (unit, number) = match amount {
         Amount::Seconds(seconds) => ("--time", seconds.to_string()),
         Amount::Bytes(bytes) => ("--bytes", bytes.to_string()),
     };
-    let line = ["iperf3", "--client", &address, "--port", &port, unit, &number, "--connect-timeout", "5000", "--json"];
-    let line: Vec<_> = line.iter().chain(if back { &["--reverse"][..] } else { &[] }).collect();
-    // A server takes one client at a time, and is busy for a moment after the last one has gone.
-    let free = wait_until(READY, &format!("the server at {server} was free"), || {
-        // What is wrong is told in JSON as well, whatever the exit status.
-        let output = client.attempt(&line);
-        let busy = output.as_ref().is_ok_and(|output| output.stdout.contains("the server is busy"));
-        (!busy).then_some(output)
-    });
-    transfer(&free??.stdout).with_context(|| format!("iperf3 from {} to {server}", client.namespace()))
+    let line = ["iperf3", "--client", &ip, "--port", &port, unit, &number, "--connect-timeout", "5000", "--json"];
+    // What is wrong is told in JSON as well, whatever the exit status.
+    let output = client.attempt(line.iter().chain(if back { &["--reverse"][..] } else { &[] }));
+    listening.kill()?;
+    transfer(&output?.stdout).with_context(|| format!("iperf3 from {} to {address}", client.namespace()))
 }
 
 fn transfer(json: &str) -> Result<Transfer> {

@@ -61,7 +61,7 @@ pub use decapsulation::Decapsulation;
 pub use dig::{DigAnswer, Record, dig};
 pub use frame_socket::FrameSocket;
 pub use host::{Host, Interface};
-pub use iperf::{Amount, Transfer, iperf, iperf_server};
+pub use iperf::{Amount, Transfer, iperf};
 pub use lab::Lab;
 pub use layout::Layout;
 pub use leftovers::remove_kept;
