@@ -78,7 +78,8 @@ fn begins(frame: &[u8], packet: &Parts, service: &Service) -> bool {
         0xd0 => version == [0x6b, 0x33, 0x43, 0xcf],
         _ => false,
     };
-    service.flags & MOVES != 0 || quic && frame.len() > packet.payload + 12
+    // What pads the frame behind the packet is none of its bytes.
+    service.flags & MOVES != 0 || quic && packet.end > packet.payload + 12
 }
 
 fn endpoint(frame: &[u8], packet: &Parts, [start, end]: [usize; 2], port: usize) -> Option<Endpoint> {
