@@ -4,7 +4,8 @@
 //! what safe Rust does not have, so the targets run without; coverage needs none.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -26,6 +27,14 @@ pub enum Target {
 impl Target {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Frame, Self::PlanOps];
+
+    /// Inputs that the test run tries: about ten seconds' worth.
+    const fn runs(self) -> u32 {
+        match self {
+            Self::Frame => 150_000,
+            Self::PlanOps => 8_000,
+        }
+    }
 
     /// Its name in `tests/fuzz`.
     pub const fn name(self) -> &'static str {
@@ -52,42 +61,50 @@ pub fn run(target: Option<Target>, seconds: u32) -> anyhow::Result<ExitCode> {
         bail!(cure);
     }
     let workspace = Workspace::find()?;
-    seed(&workspace)?;
+    let corpus = workspace.target.join("corpus");
+    seed(&workspace, &corpus)?;
     let targets = target.map_or_else(|| Target::ALL.to_vec(), |target| vec![target]);
     let mut found = false;
     for target in targets {
-        found |= !command(&workspace, target, seconds)?.status().context("cannot run cargo fuzz")?.success();
+        let mut command = command(&workspace, target, &corpus)?;
+        command.arg(format!("-max_total_time={seconds}"));
+        found |= !command.status().context("cannot run cargo fuzz")?.success();
     }
     Ok(ExitCode::from(u8::from(found)))
 }
 
-/// Writes what fuzzing starts from; what was found to be worth keeping is kept beside it.
+/// Fuzzes a target for a moment, in the same way every time: what the test run says of a commit does not depend on luck. New
+/// inputs are for [`run`] to find.
 ///
 /// # Errors
-/// When it cannot be built or written.
-pub fn seed(workspace: &Workspace) -> anyhow::Result<()> {
-    let corpus = corpus(workspace);
+/// When the seeds cannot be written.
+pub fn same_command(workspace: &Workspace, target: Target) -> anyhow::Result<Command> {
+    let corpus = workspace.target.join("corpus-of-test");
+    if corpus.exists() {
+        fs::remove_dir_all(&corpus).with_context(|| format!("cannot remove {}", corpus.display()))?;
+    }
+    seed(workspace, &corpus)?;
+    let mut command = command(workspace, target, &corpus)?;
+    command.args(["-seed=1", &format!("-runs={}", target.runs())]);
+    Ok(command)
+}
+
+/// Writes what fuzzing starts from; what was found to be worth keeping is kept beside it.
+fn seed(workspace: &Workspace, corpus: &Path) -> anyhow::Result<()> {
     let mut seeds = workspace.cargo(["run", "--quiet", "--package", "tests", "--bin", "seeds", "--"]);
-    if !seeds.arg(&corpus).status().context("cannot run cargo")?.success() {
+    if !seeds.arg(corpus).status().context("cannot run cargo")?.success() {
         bail!("the seeds could not be written to {}", corpus.display());
     }
     Ok(())
 }
 
-/// Fuzzes a target for so many seconds.
-///
-/// # Errors
-/// When the folder of its corpus cannot be made.
-pub fn command(workspace: &Workspace, target: Target, seconds: u32) -> anyhow::Result<Command> {
-    let corpus = corpus(workspace).join(target.name());
-    std::fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
+/// Fuzzes a target; further arguments are libFuzzer's.
+fn command(workspace: &Workspace, target: Target, corpus: &Path) -> anyhow::Result<Command> {
+    let corpus = corpus.join(target.name());
+    fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
     let mut command = workspace.cargo(["fuzz", "run", "--sanitizer", "none", "--features", "libfuzzer"]);
     command.args(["--fuzz-dir", "tests/fuzz"]).arg("--target-dir").arg(workspace.target.join("fuzz"));
     command.arg(target.name()).arg(corpus);
-    command.args(["--", &format!("-max_total_time={seconds}"), "-print_final_stats=1"]);
+    command.args(["--", "-print_final_stats=1"]);
     Ok(command)
-}
-
-fn corpus(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("corpus")
 }

@@ -28,9 +28,6 @@ struct Stage {
     folder: Option<&'static str>,
 }
 
-/// For how long each target is fuzzed: it is to be seen that it still runs.
-const FUZZ_SECONDS: u32 = 10;
-
 /// What needs neither root nor a kernel.
 const QUICK: &[Stage] = &[
     Stage::new("fmt --all --check"),
@@ -195,11 +192,10 @@ impl Report {
             fuzz::Target::ALL.iter().for_each(|target| self.skip(&format!("fuzzing {}: {reason}", target.name())));
             return Ok(());
         }
-        fuzz::seed(workspace)?;
         for target in fuzz::Target::ALL {
             let name = format!("fuzzing {}", target.name());
             eprintln!("\n== {name}");
-            let mut command = fuzz::command(workspace, target, FUZZ_SECONDS)?;
+            let mut command = fuzz::same_command(workspace, target)?;
             let held = command.status().with_context(|| format!("cannot start {name}"))?.success();
             self.total += Tally::of_check(held);
             if !held {
