@@ -3,8 +3,12 @@
 use crate::{
     frame::{Frame, Header, OFFSET_MAX},
     tables::{
-        Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface,
-        NAME_WORDS, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
+        Address, Backend, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface, NAME_WORDS, Route, Scratch,
+        ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
+        answers::{
+            ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, Bucket, DnsSettings,
+            LIMIT_BUCKETS, TURNS,
+        },
     },
     verdict::Why,
     wire::ethernet::Ethernet,
@@ -121,6 +125,30 @@ impl Frame for Buffer {
     }
 }
 
+/// The answer space in memory.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerChunks(BTreeMap<u32, Vec<u64>>);
+
+impl AnswerChunks {
+    /// Writes words from this block on; they do not cross the end of a chunk unless they are an index or a slot table.
+    pub fn write(&mut self, block: u32, words: &[u64]) {
+        for (index, word) in (u64::from(block) * u64::from(BLOCK_WORDS)..).zip(words) {
+            let chunk = self.0.entry((index >> ANSWER_CHUNK_BITS) as u32);
+            let chunk = chunk.or_insert_with(|| vec![0; ANSWER_CHUNK_WORDS as usize + BODY_WORDS]);
+            chunk.get_mut(index as usize & (ANSWER_CHUNK_WORDS as usize - 1)).into_iter().for_each(|to| *to = *word);
+        }
+    }
+
+    fn words<const N: usize>(&self, block: u32) -> Option<&[u64; N]> {
+        self.words_from(u64::from(block) * u64::from(BLOCK_WORDS))
+    }
+
+    fn words_from<const N: usize>(&self, index: u64) -> Option<&[u64; N]> {
+        let chunk = self.0.get(&((index >> ANSWER_CHUNK_BITS) as u32))?;
+        chunk.get(index as usize & (ANSWER_CHUNK_WORDS as usize - 1)..)?.first_chunk()
+    }
+}
+
 /// Tables in memory, and what was counted.
 #[derive(Clone, Debug, Default)]
 pub struct HostTables {
@@ -146,15 +174,19 @@ pub struct HostTables {
     pub mtu: Option<u16>,
     /// Prefixes on a link, each with its length in bits: without a route of its own, an address in one is left to the kernel.
     pub links: Vec<(IpAddr, u32)>,
-    /// Places of the answers, by key.
-    pub answer_places: BTreeMap<AnswerKey, u32>,
-    /// Answers, by place.
-    pub answers: BTreeMap<u32, Answer>,
+    /// See [`Tables::dns`].
+    pub dns: Option<DnsSettings>,
+    /// The answer space, by the number of the chunk.
+    pub answers: AnswerChunks,
     /// The clock.
     pub seconds: u64,
+    /// Milliseconds of the clock beyond its seconds.
+    pub milliseconds: u64,
     flows: RefCell<BTreeMap<(FlowTable, FlowKey), Cell<u64>>>,
     fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
-    turns: RefCell<BTreeMap<u32, u32>>,
+    turns: RefCell<BTreeMap<u32, Cell<u32>>>,
+    tokens: RefCell<BTreeMap<u32, Cell<u64>>>,
+    samples: RefCell<BTreeMap<u64, u64>>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
     counts: RefCell<BTreeMap<Why, u64>>,
     lent: Cell<bool>,
@@ -170,6 +202,11 @@ impl HostTables {
     pub fn flows(&self) -> Vec<(FlowTable, FlowKey, Tracked)> {
         let flows = self.flows.borrow();
         flows.iter().map(|((table, key), word)| (*table, *key, Tracked::from_word(word.get()))).collect()
+    }
+
+    /// How often each question was answered.
+    pub fn samples(&self) -> BTreeMap<u64, u64> {
+        self.samples.borrow().clone()
     }
 
     /// What went to each backend.
@@ -239,21 +276,41 @@ impl Tables for HostTables {
         }
     }
 
-    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
-        let place = *self.answer_places.get(key)?;
-        Some((place, self.answers.get(&place)?))
+    fn dns(&self) -> Option<&DnsSettings> {
+        self.dns.as_ref()
     }
 
-    fn turn(&self, place: u32) -> u32 {
-        let mut turns = self.turns.borrow_mut();
-        let turn = turns.entry(place).or_default();
-        let now = *turn;
-        *turn = turn.wrapping_add(1);
-        now
+    fn bucket(&self, block: u32) -> Option<&Bucket> {
+        Some(bytemuck::cast_ref(self.answers.words::<{ BLOCK_WORDS as usize }>(block)?))
+    }
+
+    fn answer_slot(&self, block: u32, number: u32) -> Option<AnswerSlot> {
+        let [word] = self.answers.words_from(u64::from(block) * u64::from(BLOCK_WORDS) + u64::from(number))?;
+        Some(AnswerSlot::from_word(*word))
+    }
+
+    fn body(&self, block: u32) -> Option<&[u64; BODY_WORDS]> {
+        self.answers.words(block)
+    }
+
+    fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R> {
+        (row < TURNS).then(|| work(self.turns.borrow_mut().entry(row).or_default()))
+    }
+
+    fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
+        (bucket < 2 * LIMIT_BUCKETS).then(|| work(self.tokens.borrow_mut().entry(bucket).or_default()))
+    }
+
+    fn sample(&self, question: u64) {
+        *self.samples.borrow_mut().entry(question).or_default() += 1;
     }
 
     fn seconds(&self) -> u64 {
         self.seconds
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.seconds * 1_000 + self.milliseconds
     }
 
     fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {

@@ -3,12 +3,15 @@
 //! `Pod` proves that no layout has padding; what would be padding is a field named `zero`. Fields that the path reads
 //! together are whole words: LLVM moves anything smaller byte by byte on BPF.
 
+pub mod answers;
+
 use crate::{hash::Keys, verdict::Why, wire::ethernet};
+use answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings};
 use bytemuck::{Pod, Zeroable};
 use core::{cell::Cell, net::IpAddr};
 
 /// Version of all layouts below and of what they mean. Pinned maps of another one are not touched.
-pub const LAYOUT: u64 = 2;
+pub const LAYOUT: u64 = 3;
 
 /// Services and DNS addresses, unless the config wants another number.
 pub const DEFAULT_SERVICES: u32 = 4_096;
@@ -24,8 +27,6 @@ pub const MAX_FRAGMENTS: u32 = 8_192;
 pub const FRAGMENT_SECONDS: u64 = 30;
 /// Interfaces that the program is attached to.
 pub const MAX_INTERFACES: u32 = 64;
-/// Places for answers to DNS questions: twice as many as there may be answers.
-pub const MAX_ANSWERS: u32 = 8_192;
 /// Addresses in one answer: 16 AAAA records and a short name fit 512 bytes.
 pub const MAX_RECORDS: usize = 16;
 /// Slots in a chunk of the slot space: 512 KiB.
@@ -159,7 +160,7 @@ pub const ECHO: u64 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Service {
-    /// Where its slot table is: read once, swapped as one word. See [`Region`].
+    /// Where its slot table is, or with [`DNS`] the index of its answers, in blocks: read once, swapped as one word. See [`Region`].
     pub region: u64,
     /// [`DNS`], [`MOVES`].
     pub flags: u32,
@@ -410,39 +411,6 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// Finds an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C)]
-pub struct AnswerKey {
-    /// [`crate::path::answer::name_hash`] of the folded name.
-    pub name: u64,
-    /// Type, and class (bits 16 to 31).
-    pub kind: u64,
-}
-
-/// A rendered answer: one set of addresses, rotated as it is sent.
-///
-/// A body is never changed while a key leads to it, and reused only after a grace period: a packet sees one answer or
-/// another, never a mixture. The whole name and kind are compared before it is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Answer {
-    /// The name as on the wire, in lower case, filled up with zeros.
-    pub name: [u64; NAME_WORDS],
-    /// As in [`AnswerKey::kind`].
-    pub kind: u64,
-    /// The second (of [`Tables::seconds`]) in which a cached answer is spent; `u64::MAX` for what never is.
-    pub spent_at: u64,
-    /// TTL of the records, in seconds: never more is sent.
-    pub ttl_seconds: u32,
-    /// How many records there are, 1 to [`MAX_RECORDS`].
-    pub count: u32,
-    /// Sum of all records with their TTLs zero; the order does not change it.
-    pub sum: u64,
-    /// Each record as on the wire with its TTL zero, in a cell of 32 bytes.
-    pub records: [[u64; 4]; MAX_RECORDS],
-}
-
 /// Room for the name of a question, one a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -515,12 +483,24 @@ pub trait Tables {
     fn returning(&self, own: &Endpoint) -> Option<u32>;
     /// Where a packet of `length` bytes (from the IP header on) that came in by `interface` goes.
     fn route(&self, interface: u32, from: &Endpoint, to: &Endpoint, length: u16) -> Route;
-    /// The answer for this key, and its place.
-    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)>;
-    /// How often this CPU was asked for the answer at this place.
-    fn turn(&self, place: u32) -> u32;
+    /// What holds for every question.
+    fn dns(&self) -> Option<&DnsSettings>;
+    /// A bucket of the index, by its block.
+    fn bucket(&self, block: u32) -> Option<&Bucket>;
+    /// A slot of the table of answers at this block.
+    fn answer_slot(&self, block: u32, number: u32) -> Option<AnswerSlot>;
+    /// The body at this block, and what lies behind it.
+    fn body(&self, block: u32) -> Option<&[u64; BODY_WORDS]>;
+    /// Lends a sequence of this CPU to `work`.
+    fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R>;
+    /// Lends a bucket of tokens to `work`.
+    fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R>;
+    /// Notes that a question was answered.
+    fn sample(&self, question: u64);
     /// Seconds of a clock that only goes forward.
     fn seconds(&self) -> u64;
+    /// Milliseconds of the same clock.
+    fn milliseconds(&self) -> u64;
     /// Lends this CPU's scratch to `work`, which must not ask for it again.
     fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output>;
     /// Counts a packet sent to a backend.

@@ -15,10 +15,13 @@ use aya_ebpf::{
 use core::cell::Cell;
 use lb_common::{
     tables::{
-        Address, Answer, AnswerKey, Backend, CHUNK_BITS, CHUNK_SLOTS, DEFAULT_BACKENDS, DEFAULT_FLOWS,
-        DEFAULT_SERVICES, Endpoint, FAMILY_4, FlowKey, FlowTable, Fragment, FragmentKey, Interface, MAX_ANSWERS,
-        MAX_CHUNKS, MAX_FRAGMENTS, MAX_HALF_OPEN, MAX_INTERFACES, Route, Scratch, ScratchWork, Service, Settings, Slot,
-        Tables, Tracked, Traffic,
+        Address, Backend, CHUNK_BITS, CHUNK_SLOTS, DEFAULT_BACKENDS, DEFAULT_FLOWS, DEFAULT_SERVICES, Endpoint,
+        FAMILY_4, FlowKey, FlowTable, Fragment, FragmentKey, Interface, MAX_CHUNKS, MAX_FRAGMENTS, MAX_HALF_OPEN,
+        MAX_INTERFACES, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
+        answers::{
+            ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, Bucket, DnsSettings,
+            LIMIT_BUCKETS, MAX_ANSWER_CHUNKS, SAMPLE_EVERY, SAMPLES, TURNS,
+        },
     },
     verdict::{REASONS, Why},
 };
@@ -61,12 +64,24 @@ static HALF_OPEN: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(MAX_HA
 /// Not pinned: no datagram outlives a change of the program.
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
+/// Mapped into the agent, which stores whole words.
 #[map]
-static ANSWER_PLACES: HashMap<AnswerKey, u32> = HashMap::with_max_entries(MAX_ANSWERS, 0);
+static DNS: Array<DnsSettings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// One value as long as the chunk, so that what lies across blocks can be read.
+type AnswerChunk = btf_maps::Array<[u64; CHUNK_WORDS], 1, { BPF_F_MMAPABLE as usize }>;
+const CHUNK_WORDS: usize = ANSWER_CHUNK_WORDS as usize + BODY_WORDS;
+/// The answer space, in chunks that the agent creates as it needs them.
+#[btf_map]
+static ANSWERS: btf_maps::ArrayOfMaps<AnswerChunk, { MAX_ANSWER_CHUNKS as usize }> = btf_maps::ArrayOfMaps::new();
 #[map]
-static ANSWERS: Array<Answer> = Array::with_max_entries(MAX_ANSWERS, 0);
+static TURN: PerCpuArray<u32> = PerCpuArray::with_max_entries(TURNS, 0);
+/// Tokens of clients' prefixes: for answers, then for misses.
 #[map]
-static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_ANSWERS, 0);
+static TOKENS: Array<u64> = Array::with_max_entries(2 * LIMIT_BUCKETS, 0);
+#[map]
+static SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(SAMPLES, 0);
+#[map]
+static SAMPLED: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(DEFAULT_BACKENDS, 0);
 #[map]
@@ -206,27 +221,67 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
-        // SAFETY: any value is valid; the path compares what it leads to.
-        let place = *unsafe { ANSWER_PLACES.get(key) }?;
-        Some((place, ANSWERS.get(place)?))
+    fn dns(&self) -> Option<&DnsSettings> {
+        DNS.get(0)
     }
 
     #[inline(always)]
-    fn turn(&self, place: u32) -> u32 {
-        let Some(turn) = TURNS.get_ptr_mut(place) else { return 0 };
+    fn bucket(&self, block: u32) -> Option<&Bucket> {
+        answer_words(block, 0)
+    }
+
+    #[inline(always)]
+    fn answer_slot(&self, block: u32, number: u32) -> Option<AnswerSlot> {
+        let word: &u64 = answer_words(block, number)?;
+        // SAFETY: a valid reference. The agent stores a slot as one word, so it is read as one, and once.
+        Some(AnswerSlot::from_word(unsafe { core::ptr::from_ref(word).read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn body(&self, block: u32) -> Option<&[u64; BODY_WORDS]> {
+        answer_words(block, 0)
+    }
+
+    #[inline(always)]
+    fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R> {
+        let turn = TURN.get_ptr_mut(row)?;
         // SAFETY: this CPU's own element; no other program run on it interrupts this one.
-        unsafe {
-            let now = *turn;
-            *turn = now.wrapping_add(1);
-            now
+        Some(work(unsafe { &*turn.cast::<Cell<u32>>() }))
+    }
+
+    #[inline(always)]
+    fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
+        let tokens = TOKENS.get_ptr_mut(bucket)?;
+        // SAFETY: a word, aligned to 8 bytes, which every CPU reads and writes as a whole.
+        Some(work(unsafe { &*tokens.cast::<Cell<u64>>() }))
+    }
+
+    #[inline(always)]
+    fn sample(&self, question: u64) {
+        let Some(count) = SAMPLED.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's own element.
+        let count = unsafe {
+            *count = (*count).wrapping_add(1);
+            *count
+        };
+        if count % SAMPLE_EVERY != 0 {
+            return;
         }
+        let Some(sample) = SAMPLE.get_ptr_mut(count / SAMPLE_EVERY % SAMPLES) else { return };
+        // SAFETY: this CPU's own element.
+        unsafe { *sample = question };
     }
 
     #[inline(always)]
     fn seconds(&self) -> u64 {
         // SAFETY: the helper takes nothing. The coarse clock costs 12 ns instead of 38, and seconds is all that TTLs know.
         unsafe { bpf_ktime_get_coarse_ns() / 1_000_000_000 }
+    }
+
+    #[inline(always)]
+    fn milliseconds(&self) -> u64 {
+        // SAFETY: as for the seconds. It moves on by a few milliseconds at a time.
+        unsafe { bpf_ktime_get_coarse_ns() / 1_000_000 }
     }
 
     #[inline(always)]
@@ -252,6 +307,16 @@ impl Tables for Maps<'_> {
         // SAFETY: this CPU's own element.
         unsafe { *count += 1 };
     }
+}
+
+/// What lies in the answer space from a word of a block on.
+#[inline(always)]
+fn answer_words<T>(block: u32, word: u32) -> Option<&'static T> {
+    let index = u64::from(block) * u64::from(BLOCK_WORDS) + u64::from(word);
+    let chunk: &[u64; CHUNK_WORDS] = ANSWERS.get_value((index >> ANSWER_CHUNK_BITS) as u32, &0)?;
+    let words = &chunk[(index & u64::from(ANSWER_CHUNK_WORDS - 1)) as usize];
+    // SAFETY: behind the last word that can be named lie as many as the longest `T` has. Whatever they hold is a `T`.
+    Some(unsafe { &*core::ptr::from_ref(words).cast() })
 }
 
 /// A key that a helper is given the address of: a copy, as the struct that it is part of would have to be in memory as a whole.

@@ -4,7 +4,6 @@ use super::Agent;
 use crate::model::{
     backends::{BackendKey, is_live},
     desired::Draining,
-    dns::render,
     health::Health,
     leaving::leaving,
     reach::{Hop, Way},
@@ -13,16 +12,10 @@ use lb_common::{
     tables::{Backend, DRAINING},
     wire::ethernet,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 impl Agent {
     pub(super) fn inherit(&mut self) {
-        let mut answered = BTreeSet::new();
-        for (_, answer) in self.actual.answers.values() {
-            let Some(asked) = render::asked(answer) else { continue };
-            answered.extend(render::addresses(answer).into_iter().map(|address| (asked.wire.clone(), address)));
-            self.conditions.asked.insert(asked);
-        }
         for service in self.intent.services() {
             for backend in &service.backends {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
@@ -46,13 +39,6 @@ impl Agent {
             }
         }
         self.conditions.leaving = leaving;
-        for name in self.intent.names() {
-            for (address, target) in &name.addresses {
-                if let Some(target) = target.filter(|_| answered.contains(&(name.wire.clone(), *address))) {
-                    self.health.insert(target, Health::inherited_up());
-                }
-            }
-        }
         self.conditions.up = self.health.keys().copied().collect();
     }
 }

@@ -9,13 +9,10 @@ use aya::{
     util::nr_cpus,
 };
 use lb_common::{
-    tables::{
-        Address, Answer, AnswerKey, Backend, DOWN, Endpoint, FlowKey, FlowTable, Interface, Service, Settings, Tracked,
-        Traffic,
-    },
+    tables::{Address, Backend, DOWN, Endpoint, FlowKey, FlowTable, Interface, Service, Settings, Tracked, Traffic},
     verdict::Why,
 };
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, thread, time::Duration};
 
 /// Where the program for rare frames is among those that can be called.
 const RARE: u32 = 0;
@@ -40,9 +37,6 @@ pub struct Maps {
     pub(super) backends: Memory,
     pub(super) returns: HashMap<MapData, Plain<Endpoint>, u32>,
     pub(super) flows: FlowMaps,
-    pub(super) answer_places: HashMap<MapData, Plain<AnswerKey>, u32>,
-    pub(super) answers: Array<MapData, Plain<Answer>>,
-    turns: PerCpuArray<MapData, u32>,
     traffic: PerCpuArray<MapData, Plain<Traffic>>,
     counts: PerCpuArray<MapData, u64>,
 }
@@ -72,9 +66,6 @@ impl Maps {
             backends: Memory::map::<Backend>("BACKENDS", &take(ebpf, "BACKENDS")?)?,
             returns: take(ebpf, "RETURNS")?,
             flows: FlowMaps { established: take(ebpf, "FLOWS")?, half_open: take(ebpf, "HALF_OPEN")? },
-            answer_places: take(ebpf, "ANSWER_PLACES")?,
-            answers: take(ebpf, "ANSWERS")?,
-            turns: take(ebpf, "TURNS")?,
             traffic: take(ebpf, "TRAFFIC")?,
             counts: take(ebpf, "COUNTS")?,
         })
@@ -127,10 +118,6 @@ impl Maps {
             Op::RemoveAddress { address } => {
                 on("ADDRESSES", "remove an address", self.addresses.remove(&Plain(*address)))
             }
-            Op::PutAnswer { key, place, answer } => self.put_answer(key, *place, answer),
-            Op::RemoveAnswer { key } => {
-                on("ANSWER_PLACES", "remove an answer", self.answer_places.remove(&Plain(*key)))
-            }
             Op::Forget { services, backends } => self.flows.forget_of(services, backends),
             Op::ForgetFlows { flows } => self.flows.forget(flows),
             Op::Grace => {
@@ -174,15 +161,6 @@ impl Maps {
         let nothing = PerCpuValues::try_from(vec![Plain(Traffic::default()); cpus("TRAFFIC")?]);
         let nothing = nothing.map_err(|source| KernelError::Memory { map: "TRAFFIC", action: "reset it", source })?;
         on("TRAFFIC", "reset it", self.traffic.set(id, nothing, 0))
-    }
-
-    fn put_answer(&mut self, key: &AnswerKey, place: u32, answer: &Arc<Answer>) -> Result<(), KernelError> {
-        on("ANSWERS", "write an answer", self.answers.set(place, Plain(**answer), 0))?;
-        // CPUs take turns from different starts, or all would begin with the same record.
-        let turns = PerCpuValues::try_from((0..cpus("TURNS")? as u32).collect::<Vec<_>>());
-        let turns = turns.map_err(|source| KernelError::Memory { map: "TURNS", action: "start it", source })?;
-        on("TURNS", "start it", self.turns.set(place, turns, 0))?;
-        on("ANSWER_PLACES", "add an answer", self.answer_places.insert(Plain(*key), place, 0))
     }
 
     /// Packets by the way they left, over all CPUs.

@@ -10,7 +10,7 @@ use crate::model::{
     tracking::Table,
 };
 use lb_common::tables::{Backend, IN_USE, Region, Service};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 impl Maps {
     /// Reads what the maps hold. Adoption windows that are open end at `deadline`. Flows that lead to nothing, as an agent that
@@ -31,11 +31,6 @@ impl Maps {
         for entry in self.addresses.iter() {
             let (address, answers) = on("ADDRESSES", "read it", entry)?;
             actual.addresses.insert(address.0, answers);
-        }
-        for entry in self.answer_places.iter() {
-            let (key, place) = on("ANSWER_PLACES", "read it", entry)?;
-            let answer = on("ANSWERS", "read it", self.answers.get(&place, 0))?.0;
-            actual.record(&Op::PutAnswer { key: key.0, place, answer: Arc::new(answer) });
         }
         self.read_services(&mut actual, deadline)?;
         let services: std::collections::HashSet<u32> = actual.services.values().map(|service| service.id).collect();

@@ -8,7 +8,7 @@ use super::{
     space::{Ids, Regions},
     tracking::Table,
 };
-use lb_common::tables::{Address, Answer, AnswerKey, DNS, Endpoint, MAX_ANSWERS, Region, Settings, Slot};
+use lb_common::tables::{Address, DNS, Endpoint, Region, Settings, Slot};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -56,14 +56,10 @@ pub struct Actual {
     pub departed: BTreeSet<u32>,
     /// Addresses that are answered for, and what.
     pub addresses: BTreeMap<Address, u64>,
-    /// Answers with their places.
-    pub answers: BTreeMap<AnswerKey, (u32, Arc<Answer>)>,
     /// Who holds which backend id.
     pub backend_ids: Ids,
     /// Who holds which service id.
     pub service_ids: Ids,
-    /// Who holds which place for an answer.
-    pub places: Ids,
     /// Who holds which stretch of the slot space.
     pub regions: Regions,
 }
@@ -79,10 +75,8 @@ impl Actual {
             services: BTreeMap::new(),
             departed: BTreeSet::new(),
             addresses: BTreeMap::new(),
-            answers: BTreeMap::new(),
             backend_ids: Ids::new(limits.backends),
             service_ids: Ids::new(limits.services),
-            places: Ids::new(MAX_ANSWERS),
             regions: Regions::default(),
         }
     }
@@ -121,17 +115,6 @@ impl Actual {
             Op::SetFlags { .. } | Op::SwapTable { .. } | Op::StoreSlots { .. } => self.record_of_service(op),
             Op::PutAddress { address, answers } => _ = self.addresses.insert(*address, *answers),
             Op::RemoveAddress { address } => _ = self.addresses.remove(address),
-            Op::PutAnswer { key, place, answer } => {
-                self.places.take(*place);
-                if let Some((old, _)) = self.answers.insert(*key, (*place, Arc::clone(answer))) {
-                    self.places.retire(old);
-                }
-            }
-            Op::RemoveAnswer { key } => {
-                if let Some((place, _)) = self.answers.remove(key) {
-                    self.places.retire(place);
-                }
-            }
             Op::Forget { services, .. } => {
                 for id in services.iter().filter(|id| self.departed.remove(id)) {
                     self.service_ids.release(*id);
@@ -140,7 +123,6 @@ impl Actual {
             Op::ForgetFlows { .. } => (),
             Op::Grace => {
                 self.backend_ids.grace();
-                self.places.grace();
                 self.regions.grace();
             }
         }
@@ -176,7 +158,7 @@ impl Actual {
 
     /// Whether something was taken away that a program run may still see.
     pub fn waits(&self) -> bool {
-        self.backend_ids.waits() || self.places.waits() || self.regions.waits()
+        self.backend_ids.waits() || self.regions.waits()
     }
 
     /// When the first adoption window ends.

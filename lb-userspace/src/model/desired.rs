@@ -2,15 +2,15 @@
 
 use super::{
     backends::BackendKey,
-    dns::{names::Names, render, respond::Asked},
+    dns::names::Names,
     intent::{self, Intent, Mode, Service, Target, Tunnel},
     leaving::Leaving,
     reach::{NoHop, Way, reach},
 };
 use bytemuck::Zeroable as _;
 use lb_common::tables::{
-    self, ANY_PORT, Address, Answer, AnswerKey, Backend, DOWN, DRAINING, ECHO, Endpoint, MAX_ANSWERS, MOVES, NAT,
-    ON_LINK, RETURNS, Settings, TUNNEL4, TUNNEL6,
+    self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings, TUNNEL4,
+    TUNNEL6,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -47,8 +47,6 @@ pub struct Conditions {
     pub drains: BTreeMap<Drain, Draining>,
     /// What is in the tables for its flows only.
     pub leaving: BTreeMap<BackendKey, Leaving>,
-    /// Questions that were asked, so that their answers are wanted in the kernel.
-    pub asked: BTreeSet<Asked>,
 }
 
 /// What is at an endpoint.
@@ -125,8 +123,6 @@ pub struct Desired {
     pub services: BTreeMap<Endpoint, Wanted>,
     /// Addresses to answer for, and what: [`ON_LINK`], [`ECHO`].
     pub addresses: BTreeMap<Address, u64>,
-    /// Answers for the kernel.
-    pub answers: BTreeMap<AnswerKey, Arc<Answer>>,
     /// How long an adoption window is open.
     pub adopt: Duration,
 }
@@ -139,7 +135,6 @@ impl Default for Desired {
             interfaces: BTreeMap::new(),
             services: BTreeMap::new(),
             addresses: BTreeMap::new(),
-            answers: BTreeMap::new(),
             adopt: Duration::ZERO,
         }
     }
@@ -184,7 +179,6 @@ impl Desired {
                 _ => _ = self.services.insert(service.endpoint, Wanted::Balanced(Arc::new(balanced))),
             }
         }
-        self.add_answers(intent, conditions);
     }
 
     /// Shares with an earlier one what is equal: what is the same thing need not be compared again.
@@ -194,18 +188,6 @@ impl Desired {
                 *wanted = known.clone();
             }
         }
-    }
-
-    fn add_answers(&mut self, intent: &Intent, conditions: &Conditions) {
-        let names = names(intent, conditions);
-        let answers = conditions.asked.iter().filter_map(|asked| {
-            let state = names.get(&asked.wire)?;
-            let addresses = state.live(asked.kind);
-            let answer = render::answer(&asked.wire, asked.kind, state.ttl_seconds, &addresses)?;
-            Some((render::answer_key(&self.settings.keys, &asked.wire, asked.kind)?, Arc::new(answer)))
-        });
-        // Half of the places stay free, so that every answer can change at once without waiting for room.
-        self.answers = answers.take(MAX_ANSWERS as usize / 2).collect();
     }
 }
 

@@ -63,13 +63,6 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
         Op::RemoveAddress { address } => {
             tables.addresses.remove(address);
         }
-        Op::PutAnswer { key, place, answer } => {
-            tables.answers.insert(*place, **answer);
-            tables.answer_places.insert(*key, *place);
-        }
-        Op::RemoveAnswer { key } => {
-            tables.answer_places.remove(key);
-        }
         Op::Forget { services, backends } => {
             for (table, key, flow) in tables.flows() {
                 if services.contains(&key.service()) || backends.contains(&flow.backend) {

@@ -1,9 +1,7 @@
 //! One step of a change to the tables.
 
 use super::desired::Balanced;
-use lb_common::tables::{
-    Address, Answer, AnswerKey, Backend, Endpoint, FlowKey, FlowTable, Region, Service, Settings, Slot,
-};
+use lb_common::tables::{Address, Backend, Endpoint, FlowKey, FlowTable, Region, Service, Settings, Slot};
 use std::{sync::Arc, time::Duration};
 
 /// One step of a change to the tables. As far as a packet can see, each is done wholly or not at all, but for the next hop of a
@@ -121,20 +119,6 @@ pub enum Op {
     RemoveAddress {
         /// The address.
         address: Address,
-    },
-    /// Writes an answer to a free place, then makes its key lead there.
-    PutAnswer {
-        /// What finds it.
-        key: AnswerKey,
-        /// Its place.
-        place: u32,
-        /// What is written.
-        answer: Arc<Answer>,
-    },
-    /// Makes a key lead nowhere.
-    RemoveAnswer {
-        /// What found the answer.
-        key: AnswerKey,
     },
     /// Forgets the flows of services that are removed and of backends that nothing leads to. A grace period has passed since.
     Forget {

@@ -15,7 +15,7 @@ use super::{
 use lb_common::tables::{Backend, Endpoint};
 use removal::Removal;
 use room::Room;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 use thiserror::Error;
 
 /// Why there is no plan.
@@ -41,9 +41,6 @@ pub enum Full {
         /// Slots of the table.
         slots: u32,
     },
-    /// All places for answers are taken.
-    #[error("no room for another DNS answer in the kernel: {} are the most", lb_common::tables::MAX_ANSWERS)]
-    Answers,
 }
 
 /// The steps from `actual` to `desired` at `now`; none if there is nothing to do. What has not changed costs next to nothing.
@@ -82,8 +79,7 @@ impl<'a> Draft<'a> {
         self.remove(Removal::of_other_kind(&self));
         self.put_services()?;
         self.put_addresses();
-        self.put_answers()?;
-        self.remove_answers_and_addresses();
+        self.remove_addresses();
         self.remove(Removal::of_all(&self));
         self.remove_interfaces();
         self.put_final_settings();
@@ -95,7 +91,7 @@ impl<'a> Draft<'a> {
     fn without_old_services(mut self) -> Vec<Op> {
         let removal = Removal::of_services(&self);
         if !removal.is_empty() {
-            self.remove_answers_and_addresses();
+            self.remove_addresses();
             self.remove(removal);
             self.grace_if_needed();
         }
@@ -180,26 +176,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn put_answers(&mut self) -> Result<(), Full> {
-        for (key, answer) in &self.desired.answers {
-            let known = self.actual.answers.get(key);
-            if known.is_none_or(|(_, known)| known != answer) {
-                let place = self.find_room(|room| room.places.lowest_free()).ok_or(Full::Answers)?;
-                self.push(Op::PutAnswer { key: *key, place, answer: Arc::clone(answer) });
-                if let Some((place, _)) = known {
-                    self.room.retire_place(*place);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// First goes what leads somewhere.
-    fn remove_answers_and_addresses(&mut self) {
-        for (key, (place, _)) in self.actual.answers.iter().filter(|(key, _)| !self.desired.answers.contains_key(key)) {
-            self.push(Op::RemoveAnswer { key: *key });
-            self.room.retire_place(*place);
-        }
+    fn remove_addresses(&mut self) {
         for address in self.actual.addresses.keys().filter(|key| !self.desired.addresses.contains_key(*key)) {
             self.push(Op::RemoveAddress { address: *address });
         }

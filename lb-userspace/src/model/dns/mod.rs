@@ -2,5 +2,5 @@
 
 pub mod names;
 mod query;
-pub mod render;
+pub mod rendered;
 pub mod respond;

@@ -23,7 +23,6 @@ impl<T: Clone> Deref for Copied<'_, T> {
 pub(super) struct Room<'a> {
     pub backend_ids: Copied<'a, Ids>,
     pub service_ids: Copied<'a, Ids>,
-    pub places: Copied<'a, Ids>,
     pub regions: Copied<'a, Regions>,
 }
 
@@ -33,7 +32,6 @@ impl<'a> Room<'a> {
         Self {
             backend_ids: Copied(Cow::Borrowed(&actual.backend_ids)),
             service_ids: Copied(Cow::Borrowed(&actual.service_ids)),
-            places: Copied(Cow::Borrowed(&actual.places)),
             regions: Copied(Cow::Borrowed(&actual.regions)),
         }
     }
@@ -48,15 +46,12 @@ impl<'a> Room<'a> {
             Op::RemoveBackend { id } => self.backend_ids.0.to_mut().retire(*id),
             Op::WriteTable { region, .. } => self.regions.0.to_mut().take(*region),
             Op::PutService { id, .. } => self.service_ids.0.to_mut().take(*id),
-            Op::PutAnswer { place, .. } => self.places.0.to_mut().take(*place),
             Op::Forget { services, .. } => {
                 services.iter().for_each(|id| self.service_ids.0.to_mut().release(*id));
             }
             Op::Grace => {
-                for ids in [&mut self.backend_ids, &mut self.places] {
-                    if ids.waits() {
-                        ids.0.to_mut().grace();
-                    }
+                if self.backend_ids.waits() {
+                    self.backend_ids.0.to_mut().grace();
                 }
                 if self.regions.waits() {
                     self.regions.0.to_mut().grace();
@@ -66,11 +61,6 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// Gives the place of an answer back.
-    pub(super) fn retire_place(&mut self, place: u32) {
-        self.places.0.to_mut().retire(place);
-    }
-
     /// Gives a table's place back.
     pub(super) fn retire_region(&mut self, region: Region) {
         self.regions.0.to_mut().retire(region);
@@ -78,6 +68,6 @@ impl<'a> Room<'a> {
 
     /// Whether something waits for a grace period.
     pub(super) fn waits(&self) -> bool {
-        self.backend_ids.waits() || self.places.waits() || self.regions.waits()
+        self.backend_ids.waits() || self.regions.waits()
     }
 }
