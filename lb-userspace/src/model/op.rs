@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Writes what holds for every packet.
-    PutSettings(Settings),
+    PutSettings(Box<Settings>),
     /// Lets frames come in and leave by an interface.
     PutInterface {
         /// Its index.
