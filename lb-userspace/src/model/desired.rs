@@ -1,6 +1,7 @@
 //! What the tables should hold: the operator's intent, folded with how the world is.
 
 use super::{
+    answers::wanted::Answers,
     backends::BackendKey,
     dns::names::Names,
     intent::{self, Intent, Mode, Service, Target, Tunnel},
@@ -8,9 +9,12 @@ use super::{
     reach::{NoHop, Way, reach},
 };
 use bytemuck::Zeroable as _;
-use lb_common::tables::{
-    self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings, TUNNEL4,
-    TUNNEL6,
+use lb_common::{
+    hash::Keys,
+    tables::{
+        self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings,
+        TUNNEL4, TUNNEL6, answers::DnsSettings,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -123,6 +127,10 @@ pub struct Desired {
     pub services: BTreeMap<Endpoint, Wanted>,
     /// Addresses to answer for, and what: [`ON_LINK`], [`ECHO`].
     pub addresses: BTreeMap<Address, u64>,
+    /// What holds for every question, if any are answered.
+    pub dns: Option<DnsSettings>,
+    /// What the kernel answers.
+    pub answers: Answers,
     /// How long an adoption window is open.
     pub adopt: Duration,
 }
@@ -135,6 +143,8 @@ impl Default for Desired {
             interfaces: BTreeMap::new(),
             services: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            dns: None,
+            answers: Answers::new(Keys::zeroed()),
             adopt: Duration::ZERO,
         }
     }
