@@ -136,7 +136,7 @@ impl Pins {
 
 /// The maps whose sizes the config says: by which key, and what.
 fn sizes(limits: Limits) -> [(&'static str, &'static str, u32); 7] {
-    let Limits { services, backends, flows } = limits;
+    let Limits { services, backends, flows, .. } = limits;
     [
         ("ADDRESSES", "services", services),
         ("SERVICE_IDS", "services", services),

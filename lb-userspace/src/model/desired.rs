@@ -262,16 +262,7 @@ fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item 
     conditions.leaving.range(first..).take_while(move |(key, _)| key.service == service)
 }
 
-/// The names of the config with their live addresses.
+/// The names of the config with what is up.
 pub fn names(intent: &Intent, conditions: &Conditions) -> Names {
-    let mut names = Names::default();
-    for name in intent.names() {
-        let is_up = |target: &Option<Target>| target.is_none_or(|target| conditions.up.contains(&target));
-        names.insert(
-            &name.wire,
-            name.ttl_seconds,
-            name.addresses.iter().map(|(address, target)| (*address, is_up(target))),
-        );
-    }
-    names
+    Names::new(intent.zone(), &conditions.up)
 }
