@@ -22,11 +22,14 @@ use aya::{
     maps::{Array, ArrayOfMaps, MapData, PerCpuArray, PerCpuValues},
 };
 use bytemuck::Zeroable as _;
-use lb_common::tables::{
-    Region,
-    answers::{
-        ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, DnsSettings, HEAD_WORDS, Leads, SAMPLES,
-        TURNS,
+use lb_common::{
+    hash::name_step,
+    tables::{
+        Region,
+        answers::{
+            ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, DnsSettings, HEAD_WORDS, Leads,
+            SAMPLES, TURNS,
+        },
     },
 };
 use std::{
@@ -235,7 +238,7 @@ fn stagger(turns: &mut PerCpuArray<MapData, u32>) -> Result<(), KernelError> {
         return Ok(());
     }
     for row in 0..TURNS {
-        let first: Vec<u32> = (0..cpus).map(|cpu| cpu.wrapping_mul(0x9e37_79b9)).collect();
+        let first: Vec<u32> = (1..=cpus).map(|cpu| name_step(row.into(), cpu.into()) as u32).collect();
         let first = PerCpuValues::try_from(first);
         let first = first.map_err(|source| KernelError::Memory { map: "TURN", action: "write it", source })?;
         on("TURN", "write it", turns.set(row, first, 0))?;

@@ -3,7 +3,7 @@
 use super::{
     answers::{
         index::Index,
-        placed::{DEFAULT_MEGABYTES, Placed},
+        placed::Placed,
     },
     backends::Backends,
     desired::Balanced,
@@ -102,7 +102,7 @@ impl Actual {
             service_ids: Ids::new(limits.services),
             regions: Regions::default(),
             dns: None,
-            answers: Placed::new(DEFAULT_MEGABYTES),
+            answers: Placed::new(limits.answers_megabytes),
         }
     }
 

@@ -9,8 +9,9 @@ use lb_common::{
         NAME_WORDS,
         answers::{BODY_WORDS, BodyHead, HEAD_WORDS, MAX_TTLS, Pick, question_hash},
     },
+    wire::dns::{A, AAAA},
 };
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use thiserror::Error;
 
 /// Why the kernel can't hold an answer.
@@ -135,6 +136,41 @@ pub fn records_of(words: &[u64]) -> Option<&[u8]> {
     let head = head_of(words)?;
     bytemuck::cast_slice(words.get(head.records.into()..)?).get(..head.length.into())
 }
+
+/// The addresses in records.
+pub fn addresses_of(mut records: &[u8]) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    while let Some((kind, data, rest)) = record(records) {
+        addresses.extend(match kind {
+            A => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
+            AAAA => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
+            _ => None,
+        });
+        records = rest;
+    }
+    addresses
+}
+
+/// Type and data of the first record, and what follows it.
+fn record(records: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let mut rest = records;
+    // The owner: labels, and at last an empty one or a pointer.
+    loop {
+        let (length, behind) = rest.split_first()?;
+        rest = behind.get(usize::from(if *length >= POINTER { 1 } else { *length })..)?;
+        if *length == 0 || *length >= POINTER {
+            break;
+        }
+    }
+    let (fixed, rest) = rest.split_first_chunk::<10>()?;
+    let [kind @ .., _, _, _, _, _, _, _, _] = fixed;
+    let [.., high, low] = fixed;
+    let (data, rest) = rest.split_at_checked(u16::from_be_bytes([*high, *low]).into())?;
+    Some((u16::from_be_bytes(*kind), data, rest))
+}
+
+/// The first byte of what points to an earlier name (RFC 1035 section 4.1.4).
+const POINTER: u8 = 0xc0;
 
 /// Words of a body with this head.
 pub fn body_length(head: &BodyHead) -> usize {
@@ -293,6 +329,18 @@ mod tests {
         assert!(Image::new(&question(), &rendered(body(&[1_400]))).is_ok());
         let ttls = Body { ttls: vec![4; 33], ..body(&[40]) };
         assert_eq!(Image::new(&question(), &rendered(ttls)), Err(Unfit::Long));
+    }
+
+    #[test]
+    fn addresses_are_found_among_records() {
+        let records = [
+            &b"\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\xc0\0\x02\x01"[..],
+            b"\x01a\x02bc\0\0\x10\0\x01\0\0\0\x1e\0\x02\x01x",
+            b"\x01a\xc0\x0c\0\x1c\0\x01\0\0\0\x1e\0\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01",
+        ];
+        let expected: Vec<IpAddr> = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().unwrap()).into();
+        assert_eq!(addresses_of(&records.concat()), expected);
+        assert_eq!(addresses_of(&records.concat()[..40]), expected[..1]);
     }
 
     #[test]

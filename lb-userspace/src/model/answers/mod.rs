@@ -3,6 +3,7 @@
 
 pub mod image;
 pub mod index;
+pub mod negatives;
 pub mod pages;
 pub mod placed;
 pub mod wanted;

@@ -12,9 +12,6 @@ use std::{
     sync::Arc,
 };
 
-/// Memory of the space, unless the config wants another limit.
-pub const DEFAULT_MEGABYTES: u32 = 512;
-
 /// The runs of one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runs {

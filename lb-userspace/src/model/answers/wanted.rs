@@ -228,10 +228,8 @@ impl Answers {
     }
 
     /// Forgets what was taken away, as far as that has been followed.
-    pub fn forget(&mut self, reached: &Reached) {
-        if !Arc::ptr_eq(&reached.lineage, &self.lineage) {
-            return;
-        }
+    pub fn forget(&mut self, reached: Option<&Reached>) {
+        let Some(reached) = reached.filter(|reached| Arc::ptr_eq(&reached.lineage, &self.lineage)) else { return };
         for hash in std::mem::take(&mut self.gone) {
             let Some(Wanted { image: None, changed }) = self.all.get(&hash) else { continue };
             if *changed < reached.number {
