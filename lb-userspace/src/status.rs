@@ -101,6 +101,14 @@ pub struct DnsStatus {
     pub names: usize,
     /// Answers that the kernel holds.
     pub answers_in_kernel: usize,
+    /// Those of them that say that there is no such name or record, and are there because they are asked for.
+    pub negatives_in_kernel: usize,
+    /// Bytes that they and their index take.
+    pub answer_bytes: u64,
+    /// Bytes of memory of the maps that they are in.
+    pub answer_memory: u64,
+    /// Answers that the kernel should hold and does not: for want of room, or too long.
+    pub left_to_agent: usize,
     /// Questions that the kernel answered.
     pub answered_by_kernel: u64,
     /// What came to the agent.

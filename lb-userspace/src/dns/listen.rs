@@ -5,7 +5,7 @@ pub use super::counts::{Counts, CountsSnapshot};
 use super::connection;
 use crate::model::dns::{
     names::Names,
-    respond::{Asked, Transport, respond},
+    respond::{Asked, Client, Transport, respond},
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
@@ -163,10 +163,10 @@ pub(super) struct Answerer {
 
 impl Answerer {
     /// The reply to a message, if it deserves one.
-    pub(super) fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(super) fn answer(&self, message: &[u8], client: Client) -> Option<Vec<u8>> {
         let names = Arc::clone(&self.names.borrow());
-        let response = respond(message, transport, &names, self.turn());
-        self.counts.add(transport, response.as_ref());
+        let response = respond(message, client, &names, self.turn());
+        self.counts.add(client.transport, response.as_ref());
         let response = response?;
         if let Some(asked) = response.asked {
             // Without room the note is lost: the next such question makes it again. Answering never waits.
@@ -177,9 +177,9 @@ impl Answerer {
 
     /// Multiples of the golden ratio: evenly spread whichever of them a name gets. A bare counter would not be, as clients
     /// ask for A and AAAA in turns and so would always see the same one of two addresses first.
-    fn turn(&self) -> usize {
+    fn turn(&self) -> u32 {
         let count = self.turns.fetch_add(1, Relaxed);
-        (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+        (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 }
 
@@ -198,7 +198,8 @@ async fn serve_udp(socket: net::UdpSocket, answerer: Answerer) {
                 continue;
             }
         };
-        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, Transport::Udp)) else {
+        let from = Client { address: client.ip(), transport: Transport::Udp };
+        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, from)) else {
             continue;
         };
         if let Err(error) = socket.send_to(&reply, client).await {
@@ -215,8 +216,8 @@ async fn serve_tcp(listener: net::TcpListener, answerer: Answerer, places: Arc<S
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a DNS connection");
                 sleep(REST).await;
@@ -227,7 +228,7 @@ async fn serve_tcp(listener: net::TcpListener, answerer: Answerer, places: Arc<S
         let answerer = answerer.clone();
         connections.spawn(async move {
             let _place = place;
-            connection::serve(stream, &answerer, IDLE).await
+            connection::serve(stream, client.ip(), &answerer, IDLE).await
         });
     }
 }

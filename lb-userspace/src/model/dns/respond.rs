@@ -1,24 +1,20 @@
-//! From a query to its response, with hickory-proto as the codec.
+//! From a query to its response.
 //!
-//! To a question that the kernel answers too, the response is the same bytes: the owner of each record points to the
-//! question (hickory compresses the same way), and OPT comes last.
+//! To a question that the kernel answers too, the response is the same bytes: both are put together from the same [`Rendered`].
 
 use super::{
-    names::{NameState, Names},
+    names::Names,
     query::{ClientEdns, Query, Question},
+    rendered::{self, Body, Rendered},
 };
-use hickory_proto::{
-    op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode},
-    rr::{
-        DNSClass, RData, Record, RecordType,
-        rdata::{A as DataA, AAAA as DataAaaa},
+use hickory_proto::op::ResponseCode;
+use lb_common::{
+    tables::answers::Pick,
+    wire::dns::{
+        CHECKING_DISABLED, DNSSEC_OK, DnsHeader, OPT, PAYLOAD_SIZE, PLAIN_SIZE, RECURSION_DESIRED, RESPONSE,
     },
 };
-use lb_common::{
-    tables::MAX_RECORDS,
-    wire::dns::{A, AAAA, PAYLOAD_SIZE, PLAIN_SIZE},
-};
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 /// How a query came; it decides how large its response may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +23,15 @@ pub enum Transport {
     Udp,
     /// As large as a message can be.
     Tcp,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// How its query came.
+    pub transport: Transport,
 }
 
 /// A response to be sent.
@@ -42,113 +47,116 @@ pub struct Response {
     pub asked: Option<Asked>,
 }
 
-/// A question that was asked and has an answer: in class IN, to one of our names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Asked {
-    /// The name on the wire, in lower case.
-    pub wire: Vec<u8>,
-    /// A or AAAA.
-    pub kind: u16,
-}
+/// A question that was asked; [`Names::answer`] answers it.
+pub type Asked = rendered::Question;
 
-/// Answers a query; the addresses are rotated by `turn`. `None` for what deserves no reply: no whole header, or itself a
-/// response, which two servers would otherwise send to each other for ever.
-pub fn respond(query: &[u8], limit_by_transport: Transport, names: &Names, turn: usize) -> Option<Response> {
+/// Answers a query; `turn` chooses where there is a choice that is not by the client. `None` for what deserves no reply: no whole header,
+/// or itself a response, which two servers would otherwise send to each other for ever.
+pub fn respond(query: &[u8], client: Client, names: &Names, turn: u32) -> Option<Response> {
     let query = Query::read(query)?;
-    if query.header.metadata.message_type == MessageType::Response {
+    if query.flags & RESPONSE != 0 {
         return None;
     }
-    let mut reply = Message::new(query.header.metadata.id, MessageType::Response, query.header.metadata.op_code);
-    // Copies RD and CD; RA and AD are zero, and Z hickory never writes.
-    reply.metadata = Metadata::response_from_request(&query.header.metadata);
-    reply.queries.extend(query.question.as_ref().map(|question| question.asked.clone()));
-    reply.edns = query.edns.as_ref().map(own_edns);
-
-    let mut asked = None;
-    match find(&query, names) {
-        Err(code) => reply.metadata.response_code = code,
-        Ok((question, state)) => {
-            reply.metadata.authoritative = true;
-            let kind = kind_to_answer(question, state);
-            let live = state.live(kind);
-            if live.is_empty() && state.configured(kind) > 0 {
-                // Not "no such record": the client should ask another server, and not remember it for long.
-                reply.metadata.response_code = ResponseCode::ServFail;
-            }
-            asked = for_kernel(question, live.len());
-            add_answers(&mut reply, question, state.ttl_seconds, live, turn);
+    Some(match find(&query, names) {
+        Ok((question, rendered)) => {
+            let (body, first) = choose(&rendered, client.address, turn)?;
+            let code = ResponseCode::from(0, (body.flags & CODE) as u8);
+            let asked = Asked { wire: question.wire.as_slice().into(), kind: question.kind };
+            Response { asked: Some(asked), ..write(&query, client.transport, code, body, first) }
         }
-    }
-
-    let limit = match limit_by_transport {
-        Transport::Tcp => usize::from(u16::MAX),
-        Transport::Udp => query.edns.map_or(PLAIN_SIZE, |edns| edns.payload_size.min(PAYLOAD_SIZE.into())),
-    };
-    let mut bytes = reply.to_vec().ok()?;
-    // hickory stops before the record that would make a message longer than any can be, and sets TC.
-    let is_truncated = bytes.len() > limit || bytes.get(2).is_some_and(|flags| flags & TRUNCATED != 0);
-    if is_truncated {
-        reply.answers.clear();
-        reply.metadata.truncation = true;
-        bytes = reply.to_vec().ok()?;
-    }
-    Some(Response { bytes, code: reply.metadata.response_code, is_truncated, asked })
+        Err(code) => {
+            let flags = RESPONSE | query.flags & OPCODE | u16::from(code) & CODE;
+            write(&query, client.transport, code, &Body { flags, ..Body::default() }, 0)
+        }
+    })
 }
 
-/// TC, in the third byte of a message.
-const TRUNCATED: u8 = 0x02;
+/// TC.
+const TRUNCATED: u16 = 0x0200;
+/// What is asked for; zero: a question.
+const OPCODE: u16 = 0x7800;
+/// The response code, in flags.
+const CODE: u16 = 0x000f;
 
-/// The name that was asked for, or what is wrong with the query.
-fn find<'a>(query: &'a Query, names: &'a Names) -> Result<(&'a Question, &'a NameState), ResponseCode> {
-    if query.header.metadata.op_code != OpCode::Query {
+/// The question and its answers, or what is wrong with the query.
+fn find<'q, 'n>(
+    query: &'q Query<'_>,
+    names: &'n Names,
+) -> Result<(&'q Question<'q>, Cow<'n, Rendered>), ResponseCode> {
+    if query.flags & OPCODE != 0 {
         return Err(ResponseCode::NotImp);
     }
-    // Any number of questions but one is a format error (RFC 9619 section 4).
-    let question = query.question.as_ref().filter(|_| query.is_sound).ok_or(ResponseCode::FormErr)?;
+    let cookie = query.edns.filter(|edns| edns.version == 0).map_or(Ok(None), |edns| edns.cookie());
+    let (true, Ok(cookie)) = (query.is_sound, cookie) else { return Err(ResponseCode::FormErr) };
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return Err(ResponseCode::BADVERS);
     }
-    if question.asked.query_class != DNSClass::IN {
-        return Err(ResponseCode::Refused);
+    let Some(question) = &query.question else {
+        // Any number of questions but one is a format error (RFC 9619 section 4), except that a client may ask for a cookie by none
+        // at all (RFC 7873 section 5.4).
+        let is_for_cookie = query.questions == 0 && cookie.is_some();
+        return Err(if is_for_cookie { ResponseCode::NoError } else { ResponseCode::FormErr });
+    };
+    Ok((question, names.answer(&question.wire, question.kind).ok_or(ResponseCode::Refused)?))
+}
+
+/// One of the bodies, and with which of its records it begins.
+fn choose(rendered: &Rendered, client: IpAddr, turn: u32) -> Option<(&Body, u32)> {
+    let slots = rendered.slots.len() as u32;
+    let number = match rendered.pick {
+        Pick::Only => 0,
+        Pick::Turn | Pick::Random => turn.checked_rem(slots).unwrap_or_default(),
+        Pick::Client => { let _ = client; 0 },
+    };
+    let body = rendered.slots.get(number as usize).copied().unwrap_or_default();
+    let body = rendered.bodies.get(usize::from(body))?;
+    // What chose the slot must not choose the record too, or not all pairs would come.
+    let rest = turn.checked_div(slots).unwrap_or(turn);
+    Some((body, rest.checked_rem(body.turns.into()).unwrap_or_default()))
+}
+
+fn write(query: &Query<'_>, transport: Transport, code: ResponseCode, body: &Body, first: u32) -> Response {
+    let limit = match transport {
+        Transport::Tcp => usize::from(u16::MAX),
+        Transport::Udp => query.edns.map_or(PLAIN_SIZE, |edns| edns.payload_size.min(PAYLOAD_SIZE.into())),
+    };
+    let question = query.question.as_ref().map_or(&[][..], |question| question.asked);
+    let opt = query.edns.map_or_else(Vec::new, |client| opt(&client, code));
+    let is_truncated = DnsHeader::LEN + question.len() + body.records.len() + opt.len() > limit;
+    let (counts, records, truncated) =
+        if is_truncated { ([0; 3], &[][..], TRUNCATED) } else { (body.counts, &body.records[..], 0) };
+    let flags = body.flags | truncated | query.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
+    let [answers, authorities, additionals] = counts;
+    let mut bytes = Vec::with_capacity(DnsHeader::LEN + question.len() + records.len() + opt.len());
+    let additionals = additionals + u16::from(query.edns.is_some());
+    for word in [query.id, flags, u16::from(query.question.is_some()), answers, authorities, additionals] {
+        bytes.extend(word.to_be_bytes());
     }
-    Ok((question, names.get(&question.wire).ok_or(ResponseCode::Refused)?))
+    bytes.extend(question);
+    let (end, start) = records.split_at(turned(body, first).min(records.len()));
+    bytes.extend(start);
+    bytes.extend(end);
+    bytes.extend(opt);
+    Response { bytes, code, is_truncated, asked: None }
 }
 
-/// The type of the records to answer with: ANY gets one set and not all (RFC 8482 section 4.1).
-fn kind_to_answer(question: &Question, state: &NameState) -> u16 {
-    match question.asked.query_type {
-        RecordType::ANY if !state.a.live.is_empty() => A,
-        RecordType::ANY if !state.aaaa.live.is_empty() => AAAA,
-        RecordType::ANY if state.a.configured > 0 => A,
-        RecordType::ANY => AAAA,
-        kind => kind.into(),
-    }
+/// Where in a body's records the one lies that it begins with.
+fn turned(body: &Body, first: u32) -> usize {
+    let stride = body.records.len().checked_div(body.turns.into()).unwrap_or_default();
+    stride * first as usize
 }
 
-fn add_answers(reply: &mut Message, question: &Question, ttl_seconds: u32, mut live: Vec<IpAddr>, turn: usize) {
-    let turn = turn.checked_rem(live.len()).unwrap_or_default();
-    live.rotate_left(turn);
-    reply.answers.extend(live.into_iter().map(|address| {
-        let data = match address {
-            IpAddr::V4(address) => RData::A(DataA(address)),
-            IpAddr::V6(address) => RData::AAAA(DataAaaa(address)),
-        };
-        // The name in the case it was asked in: hickory compresses only what is equal to the byte.
-        Record::from_rdata(question.asked.name.clone(), ttl_seconds, data)
-    }));
-}
-
-fn for_kernel(question: &Question, live: usize) -> Option<Asked> {
-    let kind = question.asked.query_type.into();
-    let fits = matches!(kind, A | AAAA) && (1..=MAX_RECORDS).contains(&live);
-    fits.then(|| Asked { wire: question.wire.clone(), kind })
-}
-
-/// DO is repeated (RFC 3225 section 3); options are not answered.
-fn own_edns(client: &ClientEdns) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD_SIZE).set_version(0).set_dnssec_ok(client.dnssec_ok);
-    edns
+/// DO is repeated (RFC 3225 section 3).
+fn opt(client: &ClientEdns<'_>, code: ResponseCode) -> Vec<u8> {
+    let extended = u32::from(u16::from(code) >> 4) << 24 | if client.dnssec_ok { DNSSEC_OK } else { 0 };
+    let options: Vec<u8> = Vec::new();
+    let mut opt = vec![0];
+    opt.extend(OPT.to_be_bytes());
+    opt.extend(PAYLOAD_SIZE.to_be_bytes());
+    opt.extend(extended.to_be_bytes());
+    opt.extend((options.len() as u16).to_be_bytes());
+    opt.extend(options);
+    opt
 }
 
 #[cfg(test)]
