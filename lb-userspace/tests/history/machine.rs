@@ -22,7 +22,6 @@ use lb_userspace::{
         op::Op,
         plan::plan,
         reach::{Hop, Way},
-        
     },
 };
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};

@@ -303,16 +303,20 @@ impl World {
         for (endpoint, id) in &self.tables.service_ids {
             let service = &self.tables.services[id];
             actual.service_ids.take(*id);
-            let service = lb_userspace::model::actual::ActualService::new(*id, service, &[].into(), None, Duration::MAX);
+            let service =
+                lb_userspace::model::actual::ActualService::new(*id, service, &[].into(), None, Duration::MAX);
             actual.services.insert(*endpoint, service);
             actual.note_service(endpoint);
         }
         let pages: BTreeSet<u32> = reachable(&self.tables)
             .into_iter()
-            .chain(self.tables.services.values().map(|service| Region::from_word(service.region)).map(|region| Run {
-                block: region.first,
-                blocks: region.slots,
-            }))
+            .chain(
+                self.tables
+                    .services
+                    .values()
+                    .map(|service| Region::from_word(service.region))
+                    .map(|region| Run { block: region.first, blocks: region.slots }),
+            )
             .filter(|run| run.blocks > 0)
             .flat_map(|run| run.block / 128..=(run.block + run.blocks - 1) / 128)
             .collect();

@@ -4,9 +4,7 @@ use crate::{answers, checks, world::limits};
 use bytemuck::Zeroable;
 use lb_common::{
     host::HostTables,
-    tables::{
-        Backend, DNS, DOWN, ECHO, Endpoint, MOVES, NAT, NOBODY, ON_LINK, RETURNS, Settings, Slot,
-    },
+    tables::{Backend, DNS, DOWN, ECHO, Endpoint, MOVES, NAT, NOBODY, ON_LINK, RETURNS, Settings, Slot},
 };
 use lb_userspace::model::{
     actual::Actual,
