@@ -3,6 +3,7 @@
 //! This is the only place with channels and `select!`.
 
 mod answers;
+mod cache;
 mod drain;
 mod inherit;
 mod interfaces;
@@ -312,6 +313,18 @@ impl Agent {
             Command::Detach(reply) => {
                 self.detached = true;
                 let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
+            }
+            Command::CacheList(reply) => {
+                let _ = reply.send(self.cache_list().map_err(|error| Refusal::failed(&error)));
+            }
+            Command::CacheShow { name, reply } => {
+                let _ = reply.send(self.cache_show(&name));
+            }
+            Command::CacheFlush { name, reply } => {
+                let _ = reply.send(self.cache_flush(&name));
+            }
+            Command::Top(reply) => {
+                let _ = reply.send(self.top().map_err(|error| Refusal::failed(&error)));
             }
         }
     }

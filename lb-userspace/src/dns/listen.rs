@@ -11,14 +11,14 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     future::{Future, poll_fn},
     io,
-    net::{self, SocketAddr},
+    net::{self, IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use thiserror::Error;
 use tokio::{
@@ -163,10 +163,13 @@ pub(super) struct Answerer {
 
 impl Answerer {
     /// The reply to a message, if it deserves one.
-    pub(super) fn answer(&self, message: &[u8], client: Client) -> Option<Vec<u8>> {
+    pub(super) fn answer(&self, message: &[u8], address: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+        // Before 1970 no client has a cookie of ours.
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
+        let client = Client { address, transport, second };
         let names = Arc::clone(&self.names.borrow());
         let response = respond(message, client, &names, self.turn());
-        self.counts.add(client.transport, response.as_ref());
+        self.counts.add(transport, response.as_ref());
         let response = response?;
         if let Some(asked) = response.asked {
             // Without room the note is lost: the next such question makes it again. Answering never waits.
@@ -198,8 +201,8 @@ async fn serve_udp(socket: net::UdpSocket, answerer: Answerer) {
                 continue;
             }
         };
-        let from = Client { address: client.ip(), transport: Transport::Udp };
-        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, from)) else {
+        let query = datagram.get(..length).unwrap_or_default();
+        let Some(reply) = answerer.answer(query, client.ip(), Transport::Udp) else {
             continue;
         };
         if let Err(error) = socket.send_to(&reply, client).await {

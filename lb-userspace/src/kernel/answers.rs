@@ -34,7 +34,6 @@ use lb_common::{
 };
 use std::{
     collections::{
-        HashMap,
         btree_map::{BTreeMap, Entry},
         btree_set::BTreeSet,
     },
@@ -163,8 +162,8 @@ impl AnswerMaps {
     }
 
     /// Questions that were sampled on all CPUs, by their hashes.
-    pub(super) fn samples(&self) -> Result<HashMap<u64, u64>, KernelError> {
-        let mut samples = HashMap::new();
+    pub(super) fn samples(&self) -> Result<BTreeMap<u64, u64>, KernelError> {
+        let mut samples = BTreeMap::new();
         for number in 0..SAMPLES {
             let values = on("SAMPLE", "read it", self.samples.get(&number, 0))?;
             for question in values.iter().filter(|question| **question != 0) {
@@ -192,7 +191,8 @@ impl AnswerMaps {
         Ok(())
     }
 
-    fn words(&mut self, block: u32, count: usize) -> Result<Vec<u64>, KernelError> {
+    /// So many words, from this block on.
+    pub(super) fn words(&mut self, block: u32, count: usize) -> Result<Vec<u64>, KernelError> {
         let first = u64::from(block) * u64::from(BLOCK_WORDS);
         (first..first + count as u64).map(|word| self.load(word)).collect()
     }

@@ -192,8 +192,13 @@ impl Maps {
     }
 
     /// Questions that were sampled, by their hashes, and how often.
-    pub fn samples(&self) -> Result<std::collections::HashMap<u64, u64>, KernelError> {
+    pub fn samples(&self) -> Result<BTreeMap<u64, u64>, KernelError> {
         self.answers.samples()
+    }
+
+    /// So many words of the answer space, from this block on.
+    pub fn answer_words(&mut self, block: u32, count: usize) -> Result<Vec<u64>, KernelError> {
+        self.answers.words(block, count)
     }
 
     /// Bytes of memory of the answer space.

@@ -1,10 +1,7 @@
 //! What the tables hold, as far as planning needs it.
 
 use super::{
-    answers::{
-        index::Index,
-        placed::Placed,
-    },
+    answers::{index::Index, placed::Placed},
     backends::Backends,
     desired::Balanced,
     intent::Limits,

@@ -24,7 +24,10 @@ use crate::config::{Config, ConfigErrors};
 use lb_common::{
     hash::Keys,
     path::tunnel::Sources,
-    tables::{self, Endpoint, answers::Lapse},
+    tables::{
+        self, Endpoint,
+        answers::{COOKIES, DnsSettings, LEASED, LIMITED, Lapse},
+    },
     wire::dns::{A, AAAA},
 };
 use std::{
@@ -135,8 +138,20 @@ impl Intent {
 /// Without keys and secrets: who knows them can aim at a slot, or make cookies. And without names: they may be many.
 impl fmt::Debug for Intent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interfaces, attach, socket, pins, keys: _, services, zone: _, dns, answering: _, tunnel, tracking, limits } =
-            self;
+        let Self {
+            interfaces,
+            attach,
+            socket,
+            pins,
+            keys: _,
+            services,
+            zone: _,
+            dns,
+            answering: _,
+            tunnel,
+            tracking,
+            limits,
+        } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);
         shown.field("services", services).field("dns", dns).field("tunnel", tunnel);
@@ -391,8 +406,29 @@ pub struct Answering {
     pub prefixes: [u8; 2],
 }
 
+impl Answering {
+    /// What the path is told of it; when the lease ends and what time it is are the agent's.
+    pub fn settings(&self) -> DnsSettings {
+        let RateLimit { responses_per_second, burst, slip, misses_per_second } = self.limit.unwrap_or_default();
+        let [ipv4, ipv6] = self.prefixes;
+        let feature = |feature, is_on| if is_on { feature } else { 0 };
+        DnsSettings {
+            features: COOKIES
+                | feature(LIMITED, self.limit.is_some())
+                | feature(LEASED, self.lease.is_some())
+                | (self.lapse as u64) << 32,
+            lease_until: 0,
+            wall_offset: 0,
+            cookie_secrets: self.cookie_secrets,
+            answer_rate: u64::from(responses_per_second) | u64::from(burst) << 32,
+            miss_rate: u64::from(misses_per_second) | u64::from(misses_per_second) << 33,
+            slip_and_prefixes: u64::from(slip) | u64::from(ipv4) << 8 | u64::from(ipv6) << 16,
+        }
+    }
+}
+
 /// How much the clients of one prefix get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
     /// Answers in a second; 0: any number.
     pub responses_per_second: u32,
@@ -400,6 +436,6 @@ pub struct RateLimit {
     pub burst: u32,
     /// Of so many answers that are too many one is sent, truncated; 0: none.
     pub slip: u32,
-    /// Questions handed to the agent in a second; 0: any number.
+    /// Questions handed to the agent in a second, and twice as many at once; 0: any number.
     pub misses_per_second: u32,
 }

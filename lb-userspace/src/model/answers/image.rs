@@ -318,7 +318,8 @@ mod tests {
             assert_eq!(firsts, [1, 2, 3]);
             assert!(image.bodies().all(|words| head_of(words).unwrap().turns == 0));
         }
-        let shuffled = Rendered { pick: Pick::Random, slots: vec![1, 0], bodies: vec![body(&[15, 15]), body(&[15, 15])] };
+        let shuffled =
+            Rendered { pick: Pick::Random, slots: vec![1, 0], bodies: vec![body(&[15, 15]), body(&[15, 15])] };
         let image = Image::new(&question(), &shuffled).unwrap();
         assert_eq!((image.slots().collect::<Vec<_>>(), image.pick()), (vec![2, 3, 0, 1], Pick::Random));
     }

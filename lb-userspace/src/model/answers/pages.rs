@@ -104,7 +104,11 @@ impl Pages {
             self.free.take(Region { first, slots: 1 });
         }
         if let Some(partial) = self.partial.get_mut(class) {
-            if is_full { partial.remove(&first) } else { partial.insert(first) };
+            if is_full {
+                partial.remove(&first)
+            } else {
+                partial.insert(first)
+            };
         }
     }
 
@@ -127,7 +131,11 @@ impl Pages {
             self.free.release(Region { first, slots: 1 });
         }
         if let Some(partial) = self.partial.get_mut(class) {
-            if is_empty { partial.remove(&first) } else { partial.insert(first) };
+            if is_empty {
+                partial.remove(&first)
+            } else {
+                partial.insert(first)
+            };
         }
     }
 

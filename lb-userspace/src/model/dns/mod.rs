@@ -1,6 +1,8 @@
 //! DNS without sockets: what is answered, and what of it the kernel can answer.
 
 pub mod data;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod names;
 mod query;
 mod render;

@@ -4,7 +4,6 @@ use super::{
     data::{CNAME, Data, SOA, View},
     render::{self, NXDOMAIN, SERVFAIL},
     rendered::{Question, Rendered},
-    stored::Set,
     zone::{Found, Zone},
 };
 use crate::model::intent::{Address, Below, Name, Policy, Target};
@@ -51,7 +50,9 @@ impl Names {
             turned.into_iter().flat_map(|target| self.zone.dependents(&target).iter().copied()).collect();
         let mut changed = Vec::new();
         for number in numbers {
-            let (Some(name), Some(state)) = (self.zone.names().get(number), self.states.get_mut(number)) else { continue };
+            let (Some(name), Some(state)) = (self.zone.names().get(number), self.states.get_mut(number)) else {
+                continue;
+            };
             let now = State::new(name, up);
             if now.up != state.up {
                 *state = Arc::new(now);
@@ -122,12 +123,15 @@ impl Names {
         let state = self.states.get(number)?;
         let domain = || self.zone.domain_of(&name.wire);
         let rendered = state.rendered.get_or_init(|| {
-            let rendered = |kind| (kind, render_kind(name, kind, &state.up, || render::negative(&name.wire, domain(), 0)));
+            let rendered =
+                |kind| (kind, render_kind(name, kind, &state.up, || render::negative(&name.wire, domain(), 0)));
             name.kinds().into_iter().map(rendered).collect()
         });
         let answered: Vec<_> = rendered.iter().filter(|(_, rendered)| has_records(rendered)).collect();
         match kind {
-            ANY => of_kind(&answered, kind, |(kind, _)| *kind).copied().or_else(|| of_kind(rendered, kind, |(kind, _)| *kind)),
+            ANY => of_kind(&answered, kind, |(kind, _)| *kind)
+                .copied()
+                .or_else(|| of_kind(rendered, kind, |(kind, _)| *kind)),
             _ => of_kind(rendered, kind, |(kind, _)| *kind),
         }
         .map(|(_, rendered)| rendered)
@@ -203,13 +207,6 @@ fn chosen<'a>(name: &Name, pool: &[(&'a Address, bool)]) -> Option<Vec<&'a Addre
         let live: Vec<_> = tier.into_iter().filter(|(_, up)| *up).map(|(address, _)| address).collect();
         (live.len() >= enough).then_some(live)
     })
-}
-
-impl Set<'_> {
-    /// Whether it says that the name stands for another one.
-    pub fn is_cname(&self) -> bool {
-        self.kind == CNAME
-    }
 }
 
 #[cfg(test)]

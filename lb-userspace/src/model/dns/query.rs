@@ -5,12 +5,13 @@
 //! `Message::from_vec`).
 
 use hickory_proto::serialize::binary::BinDecoder;
-use lb_common::wire::dns::{DNSSEC_OK, EDNS_VERSION, OPT, PLAIN_SIZE};
+use lb_common::{
+    dns::cookie,
+    wire::dns::{COOKIE, DNSSEC_OK, EDNS_VERSION, OPT, PLAIN_SIZE},
+};
 
 /// Bytes of the longest name (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 255;
-/// The option with a cookie (RFC 7873 section 4).
-const COOKIE: u16 = 10;
 
 /// What a message says.
 #[derive(Debug)]
@@ -123,19 +124,17 @@ impl<'m> ClientEdns<'m> {
     /// The cookie that came along, if one did (RFC 7873 section 5.2); others after it don't count.
     pub fn cookie(&self) -> Result<Option<&'m [u8]>, BrokenOptions> {
         let mut decoder = BinDecoder::new(self.options);
-        let mut cookie = None;
+        let mut sent = None;
         while !decoder.is_empty() {
             let mut word = || decoder.read_u16().map(|word| word.unverified()).map_err(|_| BrokenOptions);
             let (code, length) = (word()?, word()?);
             let option = decoder.read_slice(length.into()).map_err(|_| BrokenOptions)?.unverified();
             if code == COOKIE {
-                cookie.get_or_insert(option);
+                sent.get_or_insert(option);
             }
         }
-        match cookie.map(<[u8]>::len) {
-            None | Some(8 | 16..=40) => Ok(cookie),
-            Some(_) => Err(BrokenOptions),
-        }
+        let is_sound = sent.is_none_or(|sent: &[u8]| cookie::is_length(sent.len() as u16));
+        if is_sound { Ok(sent) } else { Err(BrokenOptions) }
     }
 }
 

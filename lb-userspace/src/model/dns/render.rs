@@ -157,7 +157,8 @@ fn shares(weights: &[u32]) -> Vec<i64> {
     let total: u64 = weights.iter().map(|weight| u64::from(weight / divisor)).sum();
     let slots = total.min(WEIGHT_SLOTS.into());
     let share = |weight: &u32| u64::from(weight / divisor) * slots;
-    let mut shares: Vec<u64> = weights.iter().map(|weight| share(weight).checked_div(total).unwrap_or_default()).collect();
+    let mut shares: Vec<u64> =
+        weights.iter().map(|weight| share(weight).checked_div(total).unwrap_or_default()).collect();
     let left = slots - shares.iter().sum::<u64>();
     let remainder = |weight: &u32| share(weight).checked_rem(total).unwrap_or_default();
     let mut by_remainder: Vec<_> = shares.iter_mut().zip(weights).collect();

@@ -2,6 +2,7 @@
 
 use super::{
     data::{Data, suffixes},
+    respond::Server,
     stored::{Set, Stored},
 };
 use crate::model::intent::{Name, Target};
@@ -20,6 +21,7 @@ pub struct Zone {
     between: usize,
     domains: HashMap<Vec<u8>, Domain>,
     dependents: BTreeMap<Target, Vec<usize>>,
+    server: Server,
 }
 
 /// A name that we are the authority for, and for all that lies in it.
@@ -48,7 +50,7 @@ pub enum Found<'a> {
 
 impl Zone {
     /// From what the config says; no name is twice among `names` and `stored`.
-    pub fn new(names: Vec<Name>, mut stored: Stored, domains: Vec<Domain>) -> Self {
+    pub fn new(names: Vec<Name>, mut stored: Stored, domains: Vec<Domain>, server: Server) -> Self {
         let by_wire = names.iter().enumerate().map(|(number, name)| (Arc::clone(&name.wire), number)).collect();
         let mut dependents: BTreeMap<Target, Vec<usize>> = BTreeMap::new();
         for (number, name) in names.iter().enumerate() {
@@ -65,7 +67,12 @@ impl Zone {
             stored.push(name, &[]);
         }
         stored.shrink();
-        Self { names, by_wire, stored, between: between.len(), domains, dependents }
+        Self { names, by_wire, stored, between: between.len(), domains, dependents, server }
+    }
+
+    /// What all answers depend on.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// The names that have policies, as they are written.
@@ -105,7 +112,9 @@ impl Zone {
 
     /// What there is at a name in lower case; nothing if it is not ours to say.
     pub fn find(&self, wire: &[u8]) -> Option<Found<'_>> {
-        if let Some((number, name)) = self.by_wire.get(wire).and_then(|number| Some((*number, self.names.get(*number)?))) {
+        if let Some((number, name)) =
+            self.by_wire.get(wire).and_then(|number| Some((*number, self.names.get(*number)?)))
+        {
             return Some(Found::Named(number, name));
         }
         if let Some(sets) = self.stored.get(wire) {

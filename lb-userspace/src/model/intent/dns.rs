@@ -14,10 +14,11 @@ use crate::{
     },
     model::dns::{
         data::Data,
+        respond::Server,
         zone::{Domain, Zone},
     },
 };
-use lb_common::tables::answers::Lapse;
+use lb_common::{hash::Keys, tables::answers::Lapse};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 use toml::Spanned;
@@ -29,7 +30,8 @@ const DEFAULT_LEASE: u32 = 60;
 /// Resolvers keep nothing negative for longer than some hours whatever it says (RFC 2308 section 5).
 const NEGATIVE_TTLS: RangeInclusive<u32> = 0..=86_400;
 const DEFAULT_NEGATIVE_TTL: u32 = 60;
-const RATES: RangeInclusive<u32> = 0..=10_000_000;
+/// More than the path's buckets have room for is no limit.
+const RATES: RangeInclusive<u32> = 0..=1_000_000;
 const DEFAULT_RESPONSES: u32 = 500;
 const DEFAULT_SLIP: u32 = 2;
 const DEFAULT_MISSES: u32 = 200;
@@ -43,7 +45,13 @@ pub(super) struct Read {
 }
 
 /// Reads all of it. What something is wrong with may be left out.
-pub(super) fn read(config: &Config, checks: &Checks, secret: Option<&Secret>, problems: &mut Problems<'_>) -> Read {
+pub(super) fn read(
+    config: &Config,
+    checks: &Checks,
+    secret: Option<&Secret>,
+    keys: Option<Keys>,
+    problems: &mut Problems<'_>,
+) -> Read {
     let Some(spanned) = &config.file().dns else {
         let answering = Answering {
             lease: None,
@@ -87,7 +95,9 @@ pub(super) fn read(config: &Config, checks: &Checks, secret: Option<&Secret>, pr
         part.required("file", &written.get_ref().file, "file = \"names.txt\"");
     }
     let stored = records::read(config.records(), &taken, problems);
-    Read { listens, answering, zone: Arc::new(Zone::new(names, stored, domains)) }
+    let server = answering.zip(keys).map(|(answering, keys)| Server { keys, settings: answering.settings() });
+    let zone = Zone::new(names, stored, domains, server.unwrap_or_default());
+    Read { listens, answering, zone: Arc::new(zone) }
 }
 
 fn listens(written: &schema::Dns, part: &mut Part<'_, '_>) -> Vec<SocketAddr> {
@@ -161,20 +171,15 @@ fn limit(written: &schema::DnsLimit, part: &mut Part<'_, '_>) -> (Option<Option<
     let mut rate = |key, written: &Written<i64>, default| part.number_or(key, written, RATES, default);
     let responses = rate("responses_per_second", &written.responses_per_second, DEFAULT_RESPONSES);
     let misses = rate("misses_per_second", &written.misses_per_second, DEFAULT_MISSES);
-    let burst = rate("burst", &written.burst, responses.unwrap_or_default().saturating_mul(2));
+    let burst = responses.unwrap_or_default().max(1).saturating_mul(2);
+    let burst = part.number_or("burst", &written.burst, 1..=*RATES.end() * 2, burst);
     let slip = part.number_or("slip", &written.slip, 0..=255, DEFAULT_SLIP);
     let [default4, default6] = DEFAULT_PREFIXES;
     let ipv4 = part.number_or("ipv4_prefix", &written.ipv4_prefix, 8..=32, default4.into());
     // A client has a network of 64 bits to itself.
     let ipv6 = part.number_or("ipv6_prefix", &written.ipv6_prefix, 16..=64, default6.into());
-    let limit = || {
-        Some(RateLimit {
-            responses_per_second: responses?,
-            burst: burst?,
-            slip: slip?,
-            misses_per_second: misses?,
-        })
-    };
+    let limit =
+        || Some(RateLimit { responses_per_second: responses?, burst: burst?, slip: slip?, misses_per_second: misses? });
     (limit().map(Some), ipv4.zip(ipv6).map(|(ipv4, ipv6)| [ipv4 as u8, ipv6 as u8]))
 }
 
@@ -188,11 +193,7 @@ fn domains(written: &schema::Dns, problems: &mut Problems<'_>) -> Vec<Domain> {
     domains.collect()
 }
 
-fn domain(
-    written: &schema::Domain,
-    taken: &mut BTreeMap<Vec<u8>, usize>,
-    part: &mut Part<'_, '_>,
-) -> Option<Domain> {
+fn domain(written: &schema::Domain, taken: &mut BTreeMap<Vec<u8>, usize>, part: &mut Part<'_, '_>) -> Option<Domain> {
     let name = part.required("name", &written.name, "name = \"example.com\"");
     let primary = part.required("primary", &written.primary, "primary = \"ns1.example.com\"");
     let wire = name.and_then(|name| text::name_in(name, part));
@@ -206,12 +207,8 @@ fn domain(
         Some(contact) => text::name_in(contact, part),
         None => wire.as_ref().map(|wire| [b"\x0ahostmaster", wire.as_slice()].concat()),
     };
-    let ttl = part.number_or(
-        "negative_ttl_seconds",
-        &written.negative_ttl_seconds,
-        NEGATIVE_TTLS,
-        DEFAULT_NEGATIVE_TTL,
-    );
+    let ttl =
+        part.number_or("negative_ttl_seconds", &written.negative_ttl_seconds, NEGATIVE_TTLS, DEFAULT_NEGATIVE_TTL);
     let serial = part.number_or("serial", &written.serial, 0..=u32::MAX, 1);
     let negative_ttl_seconds = ttl?;
     Some(Domain {

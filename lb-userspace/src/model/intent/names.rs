@@ -76,12 +76,7 @@ fn take_name(
     Some(wire)
 }
 
-fn addresses(
-    written: &schema::Name,
-    checks: &Checks,
-    policy: Option<Policy>,
-    part: &mut Part<'_, '_>,
-) -> Vec<Address> {
+fn addresses(written: &schema::Name, checks: &Checks, policy: Option<Policy>, part: &mut Part<'_, '_>) -> Vec<Address> {
     let common = written.check.as_ref().map(|check| checks.named_with_port(check, "a name", part));
     let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
@@ -177,7 +172,8 @@ fn below(written: &schema::Name, part: &mut Part<'_, '_>) -> Option<Below> {
         ("fail-open", Below::FailOpen),
         ("fallback", Below::Fallback(fallback)),
     ];
-    let numbers: [(&str, usize); 4] = std::array::from_fn(|number| (choices.get(number).map_or("", |(word, _)| word), number));
+    let numbers: [(&str, usize); 4] =
+        std::array::from_fn(|number| (choices.get(number).map_or("", |(word, _)| word), number));
     let number = part.choice_or_first("below_minimum", &written.below_minimum, &numbers)?;
     let below = choices.into_iter().nth(number).map(|(_, below)| below)?;
     match &below {

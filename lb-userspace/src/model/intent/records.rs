@@ -101,7 +101,8 @@ impl Records {
         }
         let ttl_seconds = ttl.parse().ok().filter(|ttl| *ttl <= LONGEST_TTL);
         let ttl_seconds = ttl_seconds.ok_or_else(|| of_name(Problem::NotATtl { word: ttl.into() }))?;
-        let kind = data::KINDS.iter().find(|(_, name)| name.eq_ignore_ascii_case(kind)).map(|(kind, _)| *kind).ok_or(kind);
+        let kind =
+            data::KINDS.iter().find(|(_, name)| name.eq_ignore_ascii_case(kind)).map(|(kind, _)| *kind).ok_or(kind);
         let kind = kind.map_err(|word| of_name(Problem::UnknownType { word: word.into() }))?;
         let Data { bytes, .. } = text::data(kind, rest).map_err(of_name)?;
         if let Some(line) = taken.get(&wire) {

@@ -66,14 +66,12 @@ pub(super) fn data(kind: u16, text: &str) -> Result<Data, Problem> {
             Some(preference) => Some(Data::mx(preference, &name_or_nobody(exchange)?)),
             None => None,
         },
-        (data::SRV, [priority, weight, port, target]) => {
-            match (number(priority), number(weight), number(port)) {
-                (Some(priority), Some(weight), Some(port)) => {
-                    Some(Data::srv(priority, weight, port, &name_or_nobody(target)?))
-                }
-                _ => None,
+        (data::SRV, [priority, weight, port, target]) => match (number(priority), number(weight), number(port)) {
+            (Some(priority), Some(weight), Some(port)) => {
+                Some(Data::srv(priority, weight, port, &name_or_nobody(target)?))
             }
-        }
+            _ => None,
+        },
         (data::TXT, _) => strings(text).map(|strings| Data::txt(&strings)),
         _ => None,
     };

@@ -32,7 +32,8 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let mut problems = Problems::none(config.source());
     let checks = Checks::read(file, &mut problems);
     let secret = secret(config, &mut problems.part(Place::Top, None));
-    let dns = dns::read(config, &checks, secret, &mut problems);
+    let keys = secret.map(keys);
+    let dns = dns::read(config, &checks, secret, keys, &mut problems);
     let services = services::read(file, &checks, &dns.listens, &mut problems);
     let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
     let limits = limits::read(file, &mut problems);
@@ -53,7 +54,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             attach: attach?,
             socket: socket?,
             pins: pins?,
-            keys: keys(secret?),
+            keys: keys?,
             services,
             zone: dns.zone,
             dns: dns.listens,

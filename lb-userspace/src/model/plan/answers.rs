@@ -227,7 +227,8 @@ impl Draft<'_> {
             let (run, _) = self.take_blocks(slots.len(), makes_room)?;
             written.runs.push(run);
             // Not that of a body: a table is only ever led to by this word.
-            written.leads = Leads { block: run.block, slots: slots.len() as u16, pick, dnssec: ANY_DNSSEC, generation: 1 };
+            written.leads =
+                Leads { block: run.block, slots: slots.len() as u16, pick, dnssec: ANY_DNSSEC, generation: 1 };
             written.words.push((run.block, slots));
         }
         Some(())
