@@ -63,7 +63,9 @@ pub fn turn<T: Tables>(tables: &T, key: u64, count: u32) -> u32 {
     let step = |row: &Cell<u32>| {
         let word = row.get();
         let owner = (key >> 48) as u32;
-        let number = if word >> 16 != owner {
+        let number = if word == 0 {
+            0
+        } else if word >> 16 != owner {
             hash::slot((name_step(key, word.into()) >> 32) as u32, count)
         } else if word & 0xffff >= count {
             0
