@@ -61,7 +61,7 @@ pub fn check(
     if let Some([stamp, hash]) = sent {
         let sent = Cookie { client, stamp, hash };
         let age = now.wrapping_sub(((stamp >> 32) as u32).swap_bytes()) as i32;
-        if stamp as u32 == VERSION && age <= ACCEPTED && age >= -AHEAD {
+        if stamp as u32 == VERSION && (-AHEAD..=ACCEPTED).contains(&age) {
             if hash_of(current, address, family, client, stamp) == hash {
                 if age < RENEWED {
                     return Checked { is_valid: true, reply: sent };

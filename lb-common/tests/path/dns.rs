@@ -1,22 +1,25 @@
 //! Replies over many questions: every length, count, size and turn.
 
 use crate::support::{
-    DRIVER, Room, SIDES, Side, V4, V6, WAN,
+    Room, SIDES, Side, V4, V6, WAN,
     frames::{FlowFrame, padded},
     messages::{A, AAAA, Edns, Name, Question, question_frame, reply_frame},
     outcome,
     sound::sound,
     steered,
-    tables::{Build, NOW, TTL, empty},
+    tables::{Answer, Build, NOW, TTL, empty},
 };
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use lb_common::{
     host::HostTables,
-    tables::MAX_RECORDS,
+    tables::answers::{CACHED, HEAD_WORDS, Pick},
     verdict::{Verdict, Why},
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
+/// Records of the largest sets here.
+const MAX_RECORDS: usize = 16;
+const TRUNCATED: Verdict = Verdict::Transmit(Why::DnsTruncated);
 const ANSWERED: Verdict = Verdict::Transmit(Why::Answered);
 
 fn records(kind: u16, count: usize) -> Vec<IpAddr> {
@@ -95,43 +98,50 @@ fn names_take_turns_of_their_own() {
 fn a_question_that_gets_no_reply_takes_no_turn() {
     let name = Name::of("example.com");
     let records = records(A, 3);
-    let mut tables = tables(&V4, &name, &records);
+    let tables = tables(&V4, &name, &records);
     let question = Question::plain(&name, A);
     let asked = frame(&V4, &question).bytes();
     let none = Room { head: 0, tail: 0 };
     assert_eq!(outcome(&asked, WAN, none, &tables).verdict, Verdict::Pass(Why::NoRoom));
-    tables.seconds = u64::MAX;
-    assert_eq!(outcome(&asked, WAN, DRIVER, &tables).verdict, Verdict::Pass(Why::DnsSpent));
-    tables.seconds = NOW;
     let (_, reply) = steered(&asked, &tables);
     assert_eq!(message(&reply), question.reply(&records, TTL), "the first record comes first");
 }
 
+/// At even and odd offsets, and in every byte.
 #[test]
-fn a_ttl_is_what_is_left_and_never_more_than_the_answers() {
+fn ttls_are_less_by_what_has_passed() {
     let name = Name::of("example.com");
-    for kind in [A, AAAA] {
-        let records = records(kind, 3);
-        for (left, ttl_seconds, expected) in [
-            (1, 300, 1),
-            (299, 300, 299),
-            (300, 300, 300),
-            (301, 300, 300),
-            (u64::from(u32::MAX) + 1, 300, 300),
-            (1 << 32 | 5, 7, 7),
-            (u64::MAX - NOW, 0, 0),
-            (1, 0, 0),
-            // Every byte of it has a place of its own.
-            (u64::MAX - NOW, 0x0123_4567, 0x0123_4567),
-            (0x0765_4321, u32::MAX, 0x0765_4321),
-            (u64::MAX - NOW, u32::MAX, u32::MAX),
-        ] {
-            let mut tables = tables(&V6, &name, &records);
-            let answer = tables.only_answer();
-            (answer.spent_at, answer.ttl_seconds) = (NOW + left, ttl_seconds);
-            let question = Question::plain(&name, kind);
-            let (verdict, reply) = steered(&frame(&V6, &question).bytes(), &tables);
-            assert_eq!((verdict, message(&reply)), (ANSWERED, question.reply(&records, expected)), "{left} s left");
+    for count in [1, 2, 3, 16] {
+        for elapsed in [0, 1, 255, 256, 65_535, 65_536, 299] {
+            for shift in 0..2 {
+                let ttl = 0x0001_0203_u32.wrapping_add(elapsed);
+                let data: Vec<u8> = (0..4 + shift).collect();
+                let record = |ttl: u32| {
+                    let mut record = vec![0xc0, 12, 0, 16, 0, 1];
+                    record.extend(ttl.to_be_bytes());
+                    record.extend((data.len() as u16).to_be_bytes());
+                    record.extend(&data);
+                    record
+                };
+                let length = record(0).len() as u16;
+                let answer = Answer {
+                    class: CACHED,
+                    flags: 0x8080,
+                    counts: [count, 0, 0],
+                    records: record(ttl).repeat(count.into()),
+                    ttls: (0..count).map(|index| index * length + 6).collect(),
+                    since: NOW - u64::from(elapsed),
+                    spent_at: NOW + 1,
+                    ..Answer::default()
+                };
+                let tables = empty().with_dns(V4.dns()).with_body(&name, 16, Pick::Only, &answer);
+                let question = Question::plain(&name, 16).with_edns(1232);
+                let (verdict, reply) = steered(&frame(&V4, &question).bytes(), &tables);
+                assert_eq!(verdict, Verdict::Transmit(Why::AnsweredCached));
+                let message = message(&reply);
+                let records = &message[question.bytes().len() - 11..message.len() - 11];
+                assert_eq!(records, record(ttl - elapsed).repeat(count.into()), "{count} records, {elapsed} s");
+            }
         }
     }
 }
@@ -155,7 +165,8 @@ fn replies_of_every_shape_are_those_built_by_another_hand() {
                     let sent = reply_frame(&asked, question.reply(&records, TTL)).bytes();
                     let (verdict, reply) = steered(&asked.bytes(), &tables.clone());
                     if question.edns.is_none() && question.reply(&records, TTL).len() > 512 {
-                        assert_eq!((verdict, reply), (Verdict::Pass(Why::DnsTooLarge), asked.bytes()));
+                        let sent = reply_frame(&asked, question.bare(0x8600)).bytes();
+                        assert_eq!((verdict, reply), (TRUNCATED, sent));
                         large += 1;
                     } else {
                         assert_eq!((verdict, &reply), (ANSWERED, &sent), "{length} bytes, {count} of type {kind}");
@@ -177,7 +188,7 @@ fn a_reply_without_edns_has_at_most_512_bytes() {
             let question = Question::plain(&name, A);
             assert_eq!(question.reply(&records, TTL).len(), size);
             let (verdict, _) = steered(&frame(&side, &question).bytes(), &tables(&side, &name, &records));
-            let expected = if fits { ANSWERED } else { Verdict::Pass(Why::DnsTooLarge) };
+            let expected = if fits { ANSWERED } else { TRUNCATED };
             assert_eq!(verdict, expected, "{size} bytes");
         }
     }
@@ -210,7 +221,7 @@ fn a_reply_with_edns_has_at_most_the_size_that_the_client_takes() {
             let question = Question::plain(&name, AAAA).with_edns(taken);
             assert_eq!(question.reply(&records, TTL).len(), size);
             let (verdict, _) = steered(&frame(&side, &question).bytes(), &tables(&side, &name, &records));
-            let expected = if fits { ANSWERED } else { Verdict::Pass(Why::DnsTooLarge) };
+            let expected = if fits { ANSWERED } else { TRUNCATED };
             assert_eq!(verdict, expected, "{size} bytes for a client that takes {taken}");
         }
     }
@@ -257,7 +268,8 @@ fn bytes_behind_the_question_but_inside_the_packet_are_for_the_agent() {
                     let message = [question.bytes(), vec![filler; more]].concat();
                     let asked = question_frame(side.client(), side.dns(), message).bytes();
                     let (verdict, frame) = steered(&asked, &tables(&side, &name, &records(A, 2)));
-                    assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsNotPlain), asked));
+                    assert!(matches!(verdict, Verdict::Pass(Why::DnsTrailing)), "{verdict:?}");
+                    assert_eq!(frame, asked);
                 }
             }
         }
@@ -273,7 +285,7 @@ fn a_name_cut_short_is_not_completed_by_an_earlier_question() {
         for end in 12..question.len() {
             let asked = question_frame(side.client(), side.dns(), question[..end].to_vec()).bytes();
             let (verdict, frame) = steered(&asked, &tables(&side, &name, &records(A, 1)));
-            assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsNotPlain), asked), "cut at {end}");
+            assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsName), asked), "cut at {end}");
         }
     }
 }
@@ -288,7 +300,7 @@ fn a_name_of_256_bytes_is_none() {
         let question = Question { name: Name(wire), ..Question::plain(&longest, A) };
         let asked = frame(&V4, &question).bytes();
         let (verdict, frame) = steered(&asked, &tables(&V4, &longest, &records(A, 1)));
-        assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsNotPlain), asked));
+        assert_eq!((verdict, frame), (Verdict::Pass(Why::DnsName), asked));
     }
 }
 
@@ -300,7 +312,7 @@ fn a_stored_name_that_differs_in_one_byte_is_not_believed() {
         let asked = frame(&V4, &Question::plain(&name, A)).bytes();
         for byte in 0..length {
             let mut tables = tables(&V4, &name, &records(A, 1));
-            tables.only_answer().name[byte / 8] ^= 1 << (byte % 8 * 8);
+            tables.change(|body| body[HEAD_WORDS + byte / 8] ^= 1 << (byte % 8 * 8));
             let (verdict, frame) = steered(&asked, &tables);
             assert_eq!((verdict, &frame), (Verdict::Pass(Why::DnsMiss), &asked), "byte {byte} of {length}");
         }
@@ -317,7 +329,7 @@ fn names_with_pointers_are_never_answered() {
             let question = Question { name: Name(wire), ..Question::plain(&name, A) };
             let asked = frame(&V4, &question).bytes();
             let (verdict, frame) = steered(&asked, &tables(&V4, &name, &records(A, 1)));
-            assert!(matches!(verdict, Verdict::Pass(Why::DnsMiss | Why::DnsNotPlain)), "{verdict:?}");
+            assert!(matches!(verdict, Verdict::Pass(Why::DnsMiss | Why::DnsName | Why::DnsTrailing)), "{verdict:?}");
             assert_eq!(frame, asked);
         }
     }

@@ -14,8 +14,9 @@ use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
     tables::{
-        Address, Answer, AnswerKey, Backend, CLEAN, CLOSED, DOWN, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey,
-        Interface, MOVES, NOBODY, Route, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
+        Address, Backend, CLEAN, CLOSED, DOWN, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface, MOVES,
+        NOBODY, Route, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
+        answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings},
     },
     verdict::{Verdict, Why},
 };
@@ -486,11 +487,32 @@ impl Tables for Untracked<'_> {
     fn route(&self, interface: u32, from: &Endpoint, to: &Endpoint, length: u16) -> Route {
         self.0.route(interface, from, to, length)
     }
-    fn answer(&self, key: &AnswerKey) -> Option<(u32, &Answer)> {
-        self.0.answer(key)
+    fn dns(&self) -> Option<&DnsSettings> {
+        self.0.dns()
     }
-    fn turn(&self, place: u32) -> u32 {
-        self.0.turn(place)
+    fn bucket(&self, block: u32) -> Option<&Bucket> {
+        self.0.bucket(block)
+    }
+    fn answer_slot(&self, block: u32, number: u32) -> Option<AnswerSlot> {
+        self.0.answer_slot(block, number)
+    }
+    fn body(&self, block: u32) -> Option<&[u64; BODY_WORDS]> {
+        self.0.body(block)
+    }
+    fn once(&self, word: &u64) -> u64 {
+        self.0.once(word)
+    }
+    fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R> {
+        self.0.with_turn(row, work)
+    }
+    fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
+        self.0.with_tokens(bucket, work)
+    }
+    fn sample(&self, question: u64) {
+        self.0.sample(question);
+    }
+    fn nanoseconds(&self) -> u64 {
+        self.0.nanoseconds()
     }
     fn seconds(&self) -> u64 {
         self.0.seconds()

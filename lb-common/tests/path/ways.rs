@@ -6,7 +6,7 @@ use crate::support::{
     frames::{Arp, FlowFrame, Neighbor, Transport, other, padded},
     messages::{A, AAAA, Edns, Name, Question, question_frame, reply_frame},
     outcome,
-    tables::{Build, FIRST, NOW, TTL, dsr, empty, mac_of, nat, route_via, tunnel},
+    tables::{Answer, Build, FIRST, NOW, TTL, dsr, empty, mac_of, nat, route_via, tunnel},
 };
 use etherparse::{IcmpEchoHeader, Icmpv6Type};
 use lb_common::{
@@ -14,12 +14,13 @@ use lb_common::{
     tables::{
         Backend, ECHO, FRAGMENT_SECONDS, Fragment, FragmentKey, IN_USE, ON_LINK, Route, Scratch, ScratchWork,
         Tables as _, Traffic, address_words,
+        answers::{CACHED, COOKIES, HEAD_WORDS, LEASED, LIMITED, Lapse, NEGATIVE, Pick},
     },
     verdict::{REASONS, Verdict, Why},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 /// A frame, the tables it meets, and all that comes of it.
@@ -93,7 +94,8 @@ fn shown(outcome: &Outcome) -> String {
 #[test]
 fn every_way_out_has_a_row() {
     let shown: BTreeSet<Why> = rows().iter().map(|row| row.verdict.why()).collect();
-    let missing: Vec<_> = Why::ALL.iter().filter(|why| !shown.contains(why)).collect();
+    // Of `DnsReplaced` there is none: tables in memory don't change while a packet is on its way.
+    let missing: Vec<_> = Why::ALL.iter().filter(|why| !shown.contains(why) && **why != Why::DnsReplaced).collect();
     assert!(missing.is_empty(), "no row shows {missing:?}");
 }
 
@@ -330,7 +332,7 @@ fn returned() -> Vec<Row> {
         rows.push(Row::becomes(sent.bytes(), verdict, name, reply.bytes(), tables).on(LAN));
     }
     // A backend may be a client of another service, and then it is its address that is known by.
-    let other = std::net::SocketAddr::new(V4.service, 80);
+    let other = SocketAddr::new(V4.service, 80);
     let tables = nat_tables(&V4, LAN).with_service(other, 6, &[dsr(&V4, 6, WAN)]).with_route(V4.service, Route::Stack);
     let asked = FlowFrame { to: other, ..replied(&V4, Transport::Tcp) };
     let sent = FlowFrame { receiver: BACKEND_MAC, sender: WAN_MAC, ..asked.clone() };
@@ -806,6 +808,7 @@ fn dns() -> Vec<Row> {
         row.room.tail = 0;
         rows.push(row);
     }
+    rows.extend(SIDES.iter().flat_map(dns_otherwise));
     let question = question(A);
     let asked = FlowFrame {
         transport: Transport::UdpWithoutChecksum,
@@ -818,6 +821,59 @@ fn dns() -> Vec<Row> {
     rows
 }
 
+/// Replies without records, or with others than an authority's, and none at all.
+fn dns_otherwise(side: &Side) -> Vec<Row> {
+    let family = if side.client.is_ipv4() { "IPv4" } else { "IPv6" };
+    let name = name();
+    let mut rows = Vec::new();
+    let mut row = |verdict: Verdict, question: &Question, message: Option<Vec<u8>>, tables: HostTables| {
+        let asked = question_frame(side.client(), side.dns(), question.bytes());
+        let sent = message.map_or_else(|| asked.clone(), |message| reply_frame(&asked, message));
+        let what = format!("{} over {family}", verdict.why().name());
+        rows.push(Row::becomes(sent.bytes(), verdict, what, asked.bytes(), tables));
+    };
+    let sent = Verdict::Transmit;
+    let plain = question(A);
+
+    let many: Vec<IpAddr> = (1..=16).map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0, last].into()).collect();
+    let tables = empty().with_dns(side.dns()).with_answer(&Name::of_length(49), &many);
+    let large = Question::plain(&Name::of_length(49), AAAA);
+    assert_eq!(large.reply(&many, TTL).len(), 513);
+    row(sent(Why::DnsTruncated), &large, Some(large.bare(0x8600)), tables);
+
+    let negative = Answer { class: NEGATIVE, flags: 0x8403, spent_at: u64::MAX, ..Answer::default() };
+    let tables = || empty().with_dns(side.dns());
+    let absent = tables().with_body(&name, A, Pick::Only, &negative);
+    row(sent(Why::AnsweredNegative), &plain, Some(plain.bare(0x8403)), absent);
+
+    let mut cached = Answer { class: CACHED, ttls: vec![6], since: NOW - 10, ..Answer::of(&records(A)[..1]) };
+    cached.spent_at = NOW + 1;
+    let tables_of = tables().with_body(&name, A, Pick::Only, &cached);
+    row(sent(Why::AnsweredCached), &plain, Some(plain.reply(&records(A)[..1], TTL - 10)), tables_of);
+
+    let mut lapsed = with_answer();
+    lapsed.dns_settings().features = LEASED | (Lapse::Fail as u64) << 32;
+    lapsed.dns_settings().lease_until = NOW - 1;
+    row(sent(Why::DnsLapseRefused), &plain, Some(plain.bare(0x8002)), lapsed);
+
+    let mut cookies = with_answer();
+    cookies.dns_settings().features = COOKIES;
+    let edns = Edns { options: vec![0, 10, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9], ..Edns::of_size(1232) };
+    let odd = Question { edns: Some(edns), ..question(A) };
+    row(sent(Why::DnsCookieLength), &odd, Some(odd.bare(0x8001)), cookies);
+
+    // Nothing is left after the first answer of a second; the first that is limited slips.
+    let mut limited = with_answer();
+    limited.dns_settings().features = LIMITED;
+    limited.dns_settings().answer_rate = 1;
+    row(sent(Why::DnsSlipped), &plain, Some(plain.bare(0x8200)), limited.clone());
+    limited.dns_settings().slip_and_prefixes &= !0xff;
+    row(Verdict::Drop(Why::DnsLimited), &plain, None, limited.clone());
+    limited.dns_settings().miss_rate = 1;
+    row(Verdict::Drop(Why::DnsMissLimited), &question(AAAA), None, limited);
+    rows
+}
+
 fn dns_left_to_the_agent() -> Vec<Row> {
     let mut rows = Vec::new();
     for side in SIDES {
@@ -826,7 +882,7 @@ fn dns_left_to_the_agent() -> Vec<Row> {
         let mut row = |why, name: &str, frame: Vec<u8>, tables: HostTables| {
             rows.push(Row::passes(why, format!("{name} over {family}"), frame, tables));
         };
-        let mut not_plain = |name: &str, message: Vec<u8>| row(Why::DnsNotPlain, name, frame(message), with_answer());
+        let mut left = |why, name: &str, message: Vec<u8>| row(why, name, frame(message), with_answer());
         let plain = question(A).bytes();
         let edns = question(A).with_edns(1232).bytes();
         let with = |message: &[u8], at: usize, bytes: &[u8]| {
@@ -834,42 +890,47 @@ fn dns_left_to_the_agent() -> Vec<Row> {
             message[at..at + bytes.len()].copy_from_slice(bytes);
             message
         };
-        for (name, flags) in [
-            ("a response", 0x8000_u16),
-            ("an inverse query", 0x0800),
-            ("a notification", 0x2000),
-            ("an opcode of the future", 0x4000),
-            ("a truncated question", 0x0200),
+        for (why, name, flags) in [
+            (Why::DnsResponse, "a response", 0x8000_u16),
+            (Why::DnsOpcode, "an inverse query", 0x0800),
+            (Why::DnsOpcode, "a notification", 0x2000),
+            (Why::DnsOpcode, "an opcode of the future", 0x4000),
+            (Why::DnsOpcode, "a truncated question", 0x0200),
         ] {
-            not_plain(name, with(&plain, 2, &flags.to_be_bytes()));
+            left(why, name, with(&plain, 2, &flags.to_be_bytes()));
         }
-        for (name, at, count) in [
-            ("no question", 4, 0_u16),
-            ("two questions", 4, 2),
-            ("257 questions", 4, 257),
-            ("an answer in the question", 6, 1),
-            ("an authority in the question", 8, 1),
-            ("one additional record that isn't there", 10, 1),
+        for (why, name, at, count) in [
+            (Why::DnsCounts, "no question", 4, 0_u16),
+            (Why::DnsCounts, "two questions", 4, 2),
+            (Why::DnsCounts, "257 questions", 4, 257),
+            (Why::DnsCounts, "an answer in the question", 6, 1),
+            (Why::DnsCounts, "an authority in the question", 8, 1),
+            (Why::DnsCounts, "256 additional records", 10, 256),
+            (Why::DnsTrailing, "one additional record that isn't there", 10, 1),
         ] {
-            not_plain(name, with(&plain, at, &count.to_be_bytes()));
+            left(why, name, with(&plain, at, &count.to_be_bytes()));
         }
-        not_plain("no message", Vec::new());
-        not_plain("a message without the last byte of its header", plain[..11].to_vec());
-        not_plain("a header alone", plain[..12].to_vec());
-        not_plain("a name that ends with the message", plain[..plain.len() - 4].to_vec());
-        not_plain("a name without an end", plain[..plain.len() - 5].to_vec());
-        not_plain("a question without a class", plain[..plain.len() - 2].to_vec());
-        not_plain("a byte after the question", [&plain[..], &[0]].concat());
-        not_plain("a byte after EDNS", [&edns[..], &[0]].concat());
-        not_plain("EDNS without its last byte", edns[..edns.len() - 1].to_vec());
-        not_plain("EDNS that isn't announced", with(&edns, 10, &[0, 0]));
-        not_plain("two additional records", with(&[&edns[..], &edns[edns.len() - 11..]].concat(), 10, &[0, 2]));
+        left(Why::DnsNotPlain, "no message", Vec::new());
+        left(Why::DnsNotPlain, "a message without the last byte of its header", plain[..11].to_vec());
+        left(Why::DnsName, "a header alone", plain[..12].to_vec());
+        left(Why::DnsName, "a name that ends with the message", plain[..plain.len() - 4].to_vec());
+        left(Why::DnsName, "a name without an end", plain[..plain.len() - 5].to_vec());
+        left(Why::DnsName, "a question without a class", plain[..plain.len() - 2].to_vec());
+        left(Why::DnsTrailing, "a byte after the question", [&plain[..], &[0]].concat());
+        left(Why::DnsTrailing, "a byte after EDNS", [&edns[..], &[0]].concat());
+        left(Why::DnsTrailing, "EDNS without its last byte", edns[..edns.len() - 1].to_vec());
+        left(Why::DnsTrailing, "EDNS that isn't announced", with(&edns, 10, &[0, 0]));
+        left(
+            Why::DnsCounts,
+            "two additional records",
+            with(&[&edns[..], &edns[edns.len() - 11..]].concat(), 10, &[0, 2]),
+        );
         let opt = plain.len();
-        not_plain("EDNS of another name", with(&edns, opt, &[1]));
-        not_plain("a signature instead of EDNS", with(&edns, opt + 1, &250_u16.to_be_bytes()));
-        not_plain("EDNS of version 1", with(&edns, opt + 6, &[1]));
-        not_plain("EDNS with options that aren't there", with(&edns, opt + 9, &[0, 4]));
-        not_plain("EDNS with more options than it says", [&edns[..], &[0, 10, 0, 0]].concat());
+        left(Why::DnsTrailing, "EDNS of another name", with(&edns, opt, &[1]));
+        left(Why::DnsTrailing, "a signature instead of EDNS", with(&edns, opt + 1, &250_u16.to_be_bytes()));
+        left(Why::DnsVersion, "EDNS of version 1", with(&edns, opt + 6, &[1]));
+        left(Why::DnsTrailing, "EDNS with options that aren't there", with(&edns, opt + 9, &[0, 4]));
+        left(Why::DnsTrailing, "EDNS with more options than it says", [&edns[..], &[0, 10, 0, 0]].concat());
 
         let mut shorter = frame(plain.clone());
         let udp = shorter.len() - plain.len() - 8;
@@ -880,7 +941,7 @@ fn dns_left_to_the_agent() -> Vec<Row> {
         row(Why::DnsNotPlain, "a UDP length greater than the packet's", longer, with_answer());
         let tcp =
             FlowFrame { transport: Transport::Tcp, ..FlowFrame::asked(side.client(), side.dns(), Transport::Tcp) };
-        row(Why::DnsNotPlain, "a question by TCP", tcp.bytes(), with_answer());
+        row(Why::DnsTcp, "a question by TCP", tcp.bytes(), with_answer());
         let udp = Body::udp([side.client().port(), 53], &question(A).bytes());
         let udp = Datagram::asked(side.client, side.dns, udp);
         let odd = match side.client {
@@ -901,26 +962,43 @@ fn dns_left_to_the_agent() -> Vec<Row> {
 
         // The hash found something, but the whole name and kind decide.
         let mut tables = with_answer();
-        tables.only_answer().name[1] ^= 1;
+        tables.change(|body| body[HEAD_WORDS] ^= 1);
         row(Why::DnsMiss, "a name that only shares its hash", frame(question(A).bytes()), tables);
         let mut tables = with_answer();
-        tables.only_answer().kind ^= 1 << 16;
+        tables.change(|body| body[0] ^= 1 << 16);
         row(Why::DnsMiss, "a class that only shares its place", frame(question(A).bytes()), tables);
         let mut tables = with_answer();
-        tables.answers.clear();
-        row(Why::DnsMiss, "a key that leads to no answer", frame(question(A).bytes()), tables);
+        tables.change(|body| body[0] ^= 1 << 32);
+        row(Why::DnsMiss, "a body of another generation", frame(question(A).bytes()), tables);
+        let mut tables = with_answer();
+        tables.services.values_mut().for_each(|service| service.region = 0);
+        row(Why::DnsMiss, "an address without an index", frame(question(A).bytes()), tables);
+        for port in [0, 53] {
+            let from = SocketAddr::new(side.client, port);
+            let asked = question_frame(from, side.dns(), question(A).bytes()).bytes();
+            row(Why::DnsPort, &format!("a question from port {port}"), asked, with_answer());
+        }
+        let option = |options: &[u8]| {
+            let edns = Edns { options: options.to_vec(), ..Edns::of_size(1232) };
+            frame(Question { edns: Some(edns), ..question(A) }.bytes())
+        };
+        row(Why::DnsOption, "a question for the server's id", option(&[0, 3, 0, 0]), with_answer());
+        row(Why::DnsOption, "half of an option", option(&[0, 12, 0]), with_answer());
+        row(Why::DnsOption, "an option longer than the record", option(&[0, 12, 0, 1]), with_answer());
+        row(Why::DnsOption, "nine options", option(&[0, 12, 0, 0].repeat(9)), with_answer());
+        let mut tables = with_answer();
+        tables.dns_settings().features = LEASED;
+        tables.dns_settings().lease_until = NOW - 1;
+        row(Why::DnsLapsed, "a question after the lease", frame(question(A).bytes()), tables);
 
         for (name, spent_at) in [("an answer spent this second", NOW), ("an answer spent long ago", 0)] {
             let mut tables = with_answer();
-            tables.only_answer().spent_at = spent_at;
+            tables.change(|body| {
+                body[0] |= u64::from(CACHED) << 56;
+                body[5] = spent_at;
+            });
             row(Why::DnsSpent, name, frame(question(A).bytes()), tables);
         }
-
-        let many: Vec<IpAddr> = (1..=16).map(|last| [0x2001, 0xdb8, 0xf00d, 0, 0, 0, 0, last].into()).collect();
-        let tables = empty().with_dns(side.dns()).with_answer(&Name::of_length(49), &many);
-        let large = Question::plain(&Name::of_length(49), AAAA);
-        assert_eq!(large.reply(&many, TTL).len(), 513);
-        row(Why::DnsTooLarge, "a reply one byte larger than 512", frame(large.bytes()), tables);
 
         let full = frame(question(A).bytes());
         rows.push(
@@ -969,10 +1047,7 @@ fn contradictions() -> Vec<Row> {
         row(Why::Inconsistent, name, &solicited, claim, &|tables| tables.interfaces.clear());
 
         let asked = question_frame(side.client(), side.dns(), question(A).bytes()).bytes();
-        for count in [0, 17, u32::MAX] {
-            let name = format!("an answer of {count} records");
-            row(Why::Inconsistent, &name, &asked, with_answer(), &|tables| tables.only_answer().count = count);
-        }
+        row(Why::Inconsistent, "no settings of DNS", &asked, with_answer(), &|tables| tables.dns = None);
     }
     rows
 }

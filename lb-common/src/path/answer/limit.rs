@@ -2,10 +2,7 @@
 //! answers go on without it.
 
 use super::{Asked, pick};
-use crate::tables::{
-    Tables,
-    answers::{LIMIT_BUCKETS, TURNS},
-};
+use crate::tables::{Tables, answers::LIMIT_BUCKETS};
 use core::cell::Cell;
 
 /// Clock ticks of 2^20 ns (1.05 ms): a shift, where milliseconds would take a division.
@@ -61,7 +58,7 @@ fn takes<T: Tables>(asked: &Asked<'_, T>, first: u32, rate: u64, clock: u64) -> 
 pub fn slips<T: Tables>(asked: &Asked<'_, T>) -> bool {
     let every = asked.dns.slip_and_prefixes as u32 & 0xff;
     let client = u64::from(asked.client());
-    every != 0 && pick::turn(asked.tables, client * u64::from(TURNS) | client, every) == 0
+    every != 0 && pick::turn(asked.tables, client << 32 | client, every) == 0
 }
 
 /// Whether this second is over.

@@ -139,6 +139,15 @@ impl Question {
         message
     }
 
+    /// A reply of the question alone, with these flags and those that are repeated.
+    pub fn bare(&self, flags: u16) -> Vec<u8> {
+        let mut message = self.start(flags | self.flags & (RECURSION_DESIRED | CHECKING_DISABLED), 0);
+        if let Some(edns) = &self.edns {
+            Edns { payload_size: 1232, extended: edns.extended & 0x8000, options: Vec::new() }.write(&mut message);
+        }
+        message
+    }
+
     /// Reads a message that is exactly one question, by the book and not by words.
     pub fn parse(message: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
