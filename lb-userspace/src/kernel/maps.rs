@@ -81,7 +81,7 @@ impl Maps {
     /// Does one step.
     pub fn apply(&mut self, op: &Op) -> Result<(), KernelError> {
         match op {
-            Op::PutSettings(settings) => on("SETTINGS", "write it", self.settings.set(0, Plain(*settings), 0)),
+            Op::PutSettings(settings) => on("SETTINGS", "write it", self.settings.set(0, Plain(**settings), 0)),
             Op::PutInterface { index, mac } => {
                 let interface = Plain(Interface { mac: *mac, zero: [0; 2] });
                 on("INTERFACES", "add an interface", self.interfaces.insert(index, interface, 0))?;

@@ -106,7 +106,7 @@ impl Actual {
     /// Records a step that was done.
     pub fn record(&mut self, op: &Op) {
         match op {
-            Op::PutSettings(settings) => self.settings = Some(*settings),
+            Op::PutSettings(settings) => self.settings = Some(**settings),
             Op::PutInterface { index, mac } => _ = self.interfaces.insert(*index, *mac),
             Op::RemoveInterface { index } => _ = self.interfaces.remove(index),
             Op::PutBackend { id, backend } => {

@@ -153,7 +153,10 @@ impl Default for Desired {
 impl Desired {
     /// Folds an intent with the conditions at `now`.
     pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
-        let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), features: 0 };
+        let mut settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), ..Settings::zeroed() };
+        let dns = intent.dns().iter().map(|address| tables::address_words(address.ip()));
+        let services = intent.services().iter().map(|service| service.endpoint.address);
+        dns.chain(services).for_each(|address| settings.known.add(&address));
         let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
         desired.dns = (!intent.dns().is_empty()).then(|| intent.answering().settings());
         for address in intent.dns() {

@@ -18,7 +18,7 @@ use lb_common::{
 /// Does one step.
 pub fn apply(tables: &mut HostTables, op: &Op) {
     match op {
-        Op::PutSettings(settings) => tables.settings = Some(*settings),
+        Op::PutSettings(settings) => tables.settings = Some(**settings),
         Op::PutInterface { index, mac } => {
             tables.interfaces.insert(*index, Interface { mac: *mac, zero: [0; 2] });
         }

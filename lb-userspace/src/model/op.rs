@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Writes what holds for every packet.
-    PutSettings(Settings),
+    PutSettings(Box<Settings>),
     /// Writes what holds for every question, word by word.
     PutDns(DnsSettings),
     /// Lets frames come in and leave by an interface.

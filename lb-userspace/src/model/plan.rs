@@ -14,7 +14,7 @@ use super::{
     op::Op,
 };
 use answers::Answering;
-use lb_common::tables::{Backend, Endpoint};
+use lb_common::tables::{Backend, Endpoint, Settings};
 use removal::Removal;
 use room::Room;
 use std::{collections::BTreeSet, time::Duration};
@@ -134,11 +134,9 @@ impl<'a> Draft<'a> {
     }
 
     fn put_settings(&mut self) {
-        let mut settings = self.desired.settings;
-        // What is looked for is looked for as long as there may be any.
-        settings.features |= self.actual.settings.map_or(0, |actual| actual.features);
+        let settings = self.settings_of_both();
         if self.actual.settings != Some(settings) {
-            self.push(Op::PutSettings(settings));
+            self.push(Op::PutSettings(settings.into()));
         }
     }
 
@@ -150,10 +148,19 @@ impl<'a> Draft<'a> {
 
     /// What is not needed any more costs no packet anything.
     fn put_final_settings(&mut self) {
-        let features = self.actual.settings.map_or(0, |actual| actual.features) | self.desired.settings.features;
-        if features != self.desired.settings.features {
-            self.push(Op::PutSettings(self.desired.settings));
+        if self.settings_of_both() != self.desired.settings {
+            self.push(Op::PutSettings(self.desired.settings.into()));
         }
+    }
+
+    /// What is looked for is looked for as long as there may be any.
+    fn settings_of_both(&self) -> Settings {
+        let mut settings = self.desired.settings;
+        if let Some(actual) = self.actual.settings {
+            settings.features |= actual.features;
+            settings.known.join(&actual.known);
+        }
+        settings
     }
 
     fn put_interfaces(&mut self) {

@@ -112,6 +112,7 @@ impl Seen {
 /// Every packet finds its way in these tables.
 fn check_safe(tables: &HostTables) {
     for (endpoint, id) in &tables.service_ids {
+        assert!(tables.settings.expect("settings").known.may_have(&endpoint.address), "its packets pass as nobody's");
         let (_, _, backends) = slots(tables, *id);
         for backend in backends.values() {
             assert_eq!(backend.service, *endpoint, "a slot leads to another service's backend");
