@@ -1,98 +1,314 @@
-//! The kernel's reply to a question and the agent's are the same bytes, and what the kernel leaves to the agent it leaves
-//! untouched.
+//! To the same question the kernel's reply is the agent's, byte for byte but for what was chosen by turn or by chance.
 //!
-//! Questions are written by hickory-proto, frames by etherparse, which also checks the replies' frames: neither knows the
-//! path.
+//! A config becomes tables by the same plan as in the agent, and the path runs on them; what it passes is the agent's to answer.
 #![expect(
+    clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report; the settings of clippy cover only functions marked as tests"
+    reason = "outside functions marked as tests clippy does not know a test"
 )]
 
-use bytemuck::Zeroable as _;
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
-use hickory_proto::{
-    op::{Edns, Message, OpCode, Query, ResponseCode},
-    rr::{DNSClass, Name, RData, RecordType, rdata::opt::EdnsOption},
-};
+use hickory_proto::op::{Message, ResponseCode};
 use lb_common::{
-    hash::Keys,
     host::{Buffer, HostTables},
     path::steer,
-    tables::{Answer, DNS, Endpoint, Known, MAX_RECORDS, Service, Settings, Tables as _},
     verdict::{Verdict, Why},
-    wire::transport::UDP,
 };
-use lb_userspace::model::dns::{
-    names::Names,
-    render,
-    respond::{Asked, Response, Transport, respond},
+use lb_userspace::{
+    config::Config,
+    model::{
+        actual::Actual,
+        desired::{Conditions, Desired},
+        dns::{
+            names::Names,
+            rendered::Question,
+            respond::{Client, Response, Transport, respond},
+        },
+        host,
+        intent::Intent,
+        plan::plan,
+    },
 };
-use proptest::{prelude::*, sample::select};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
-const KEYS: Keys = Keys { flow: [1, 2, 3], multiplier: 5, name: 0x0123_4567_89ab_cdef };
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const ANSWERED: Verdict = Verdict::Transmit(Why::Answered);
-/// XDP's headroom and the rest of a page.
-const ROOM: [usize; 2] = [192, 2_048];
-const PLACE: u32 = 7;
+/// The path's clock, and what it is ahead of 1970.
+const SECOND: u64 = 1_000;
+const WALL: u64 = 1_700_000_000;
+/// Whatever a choice is between, it has come round by then.
+const TURNS: u32 = 600;
 
-/// A name with one set of addresses, as the agent and as the kernel know it.
+/// Names of every kind, as the agent and as the kernel know them.
 struct World {
     names: Names,
     tables: HostTables,
+    desired: Desired,
+    /// Those that there are, and some that there are not.
+    known: Vec<String>,
+    cookies: BTreeMap<IpAddr, Vec<u8>>,
 }
 
 impl World {
-    fn new(wire: &[u8], kind: u16, ttl_seconds: u32, addresses: &[IpAddr], dns: SocketAddr) -> Self {
-        let mut names = Names::default();
-        names.insert(wire, ttl_seconds, addresses.iter().map(|address| (*address, true)));
-        let mut tables = HostTables::default();
-        tables.settings = Some(Settings { keys: KEYS, known: Known::ALL, ..Settings::zeroed() });
-        tables.service_ids.insert(Endpoint::new(dns.ip(), UDP, dns.port()), 0);
-        tables.services.insert(0, Service { region: 0, flags: DNS, id: 0 });
-        tables.answer_places.insert(render::answer_key(&KEYS, wire, kind).unwrap(), PLACE);
-        tables.answers.insert(PLACE, render::answer(wire, kind, ttl_seconds, addresses).unwrap());
-        Self { names, tables }
+    fn new(test: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("answer-{test}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("names.txt"), records()).unwrap();
+        fs::write(folder.join("lb.toml"), config()).unwrap();
+        let intent =
+            Intent::new(&Config::read(&folder.join("lb.toml")).unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+        fs::remove_dir_all(&folder).unwrap();
+        let is_up = |address: IpAddr| !address.to_string().ends_with('9');
+        let up: BTreeSet<_> = intent.targets().into_iter().filter(|target| is_up(target.address.ip())).collect();
+        let conditions = Conditions { up, ..Conditions::default() };
+        let names = Names::new(intent.zone(), &conditions.up);
+        let mut desired = Desired::new(&intent, &conditions, Duration::ZERO);
+        // With the keys of the config.
+        desired.keep_answers(Desired::default());
+        desired.answers.replace(names.all());
+        let named = intent.names().iter().map(|name| name.name.clone());
+        let stored = ["one", "several", "texts", "alias", "large", "host-7", "host-40"]
+            .map(|name| format!("{name}.stored.example"));
+        let known: Vec<String> =
+            named.chain(stored).chain(["example.com", "deep.example.com"].map(Into::into)).collect();
+        // Some of what is not there has been asked for before.
+        for (number, name) in known.iter().enumerate() {
+            for kind in [1, 2, 5, 6, 15, 16, 28, 33, 65, 255].into_iter().filter(|kind| (number + kind) % 8 > 0) {
+                let question = Question { wire: wire(name).into(), kind: kind as u32 | 1 << 16 };
+                desired.answers.put(&question, &names.answer(&question.wire, question.kind).unwrap());
+            }
+        }
+        for kind in [1, 28] {
+            let absent = Question { wire: wire("absent.example.com").into(), kind: kind | 1 << 16 };
+            desired.answers.put(&absent, &names.answer(&absent.wire, absent.kind).unwrap());
+        }
+
+        let (mut tables, mut actual) = (HostTables::default(), Actual::new(intent.limits()));
+        loop {
+            let ops = plan(&desired, &actual, Duration::ZERO).unwrap();
+            if ops.is_empty() {
+                break;
+            }
+            for op in &ops {
+                host::apply(&mut tables, op);
+                actual.record(op);
+            }
+        }
+        let dns = tables.dns.as_mut().unwrap();
+        (dns.lease_until, dns.wall_offset) = (SECOND + 60, WALL);
+        tables.seconds = SECOND;
+        Self { names, tables, desired, known, cookies: BTreeMap::new() }
     }
 
-    /// The usual one: three A records for `www.example.com.`.
-    fn usual() -> Self {
-        Self::new(b"\x03www\x07example\x03com\0", 1, 300, &addresses(1, 3), ends(true).1)
+    fn respond(&self, query: &[u8], address: IpAddr, turn: u32) -> Option<Response> {
+        let client = Client { address, transport: Transport::Udp, second: (SECOND + WALL) as u32 };
+        respond(query, client, &self.names, turn)
     }
 
-    fn answer(&mut self) -> &mut Answer {
-        self.tables.answers.get_mut(&PLACE).unwrap()
-    }
-
-    fn respond(&self, query: &[u8], turn: usize) -> Response {
-        respond(query, Transport::Udp, &self.names, turn).unwrap()
-    }
-
-    fn steer(&self, frame: &[u8], [head, tail]: [usize; 2]) -> (Verdict, Vec<u8>) {
-        let mut buffer = Buffer::new(frame, 2, head, tail);
-        let verdict = steer(&mut buffer, &self.tables);
-        (verdict, buffer.bytes().to_vec())
+    /// The agent's reply with the choice that the path made.
+    fn same(&self, query: &[u8], address: IpAddr, reply: &[u8]) -> Option<Response> {
+        (0..TURNS).filter_map(|turn| self.respond(query, address, turn)).find(|response| response.bytes == reply)
     }
 }
 
-/// The client and the DNS address.
-fn ends(is_v4: bool) -> (SocketAddr, SocketAddr) {
-    let ends =
-        if is_v4 { ["198.51.100.7:40000", "192.0.2.53:53"] } else { ["[2001:db8:c::7]:40000", "[2001:db8::53]:53"] };
-    let [client, dns] = ends.map(|text| text.parse().unwrap());
-    (client, dns)
+fn config() -> String {
+    let check = "check = \"web\"\n";
+    let four = "addresses = [\"10.0.0.1\", \"10.0.0.2\", \"10.0.0.9\", \"10.0.0.4\", \"fd00::1\", \"fd00::2\"]\n";
+    let weighted = "addresses = [{ address = \"10.0.0.1\", weight = 5 }, { address = \"10.0.0.2\", weight = 2 }, \
+        { address = \"10.0.0.9\", weight = 3 }, { address = \"fd00::1\", weight = 65535 }, { address = \"fd00::2\", weight = 1000 }]\n";
+    let tiers = "addresses = [{ address = \"10.0.0.9\" }, { address = \"10.0.1.1\", tier = 2 }, { address = \"10.0.1.2\", tier = 2 }]\n";
+    let sixteen: Vec<_> =
+        (1..=16).flat_map(|number| [format!("10.0.2.{number}"), format!("fd00:2::{number}")]).collect();
+    let longest = [63, 63, 63, 61].map(|length| "x".repeat(length)).join(".");
+    let long = "y".repeat(900);
+    let names = [
+        ("www.example.com", format!("ttl_seconds = 5\n{check}{four}")),
+        ("shuffled.example.com", format!("policy = \"shuffle\"\n{check}{four}")),
+        ("weighted.example.com", format!("policy = \"weighted\"\n{check}{weighted}")),
+        ("sticky.example.com", format!("policy = \"sticky\"\n{check}{weighted}")),
+        ("failover.example.com", format!("policy = \"failover\"\n{check}{tiers}")),
+        ("all.example.com", format!("addresses = {sixteen:?}\n")),
+        ("down.example.com", format!("{check}addresses = [\"10.0.0.9\", \"fd00::9\"]\n")),
+        ("down-nodata.example.com", format!("{check}below_minimum = \"nodata\"\naddresses = [\"10.0.0.9\"]\n")),
+        (
+            "down-open.example.com",
+            format!("{check}below_minimum = \"fail-open\"\naddresses = [\"10.0.0.9\", \"10.0.0.19\"]\n"),
+        ),
+        (
+            "down-fallback.example.com",
+            format!(
+                "{check}below_minimum = \"fallback\"\nfallback = [\"10.9.9.1\", \"10.9.9.2\"]\naddresses = [\"10.0.0.9\"]\n"
+            ),
+        ),
+        ("alias.example.com", "cname = \"www.example.com\"\n".into()),
+        (
+            "a.deep.example.com",
+            "mx = [\"10 mail.example.com\", \"20 mx.example.net\"]\ntxt = [\"one\", \"another\"]\n".into(),
+        ),
+        ("_sip._udp.example.com", "srv = [\"1 2 5060 sip.example.com\", \"2 2 5060 pis.example.com\"]\n".into()),
+        ("long.example.com", format!("txt = [\"{long}\"]\n")),
+        ("too-long.example.com", format!("txt = [\"{long}\", \"{long}z\"]\n")),
+        ("elsewhere.example.net", "addresses = [\"10.0.0.1\"]\n".into()),
+        (&longest, "addresses = [\"10.0.0.1\", \"10.0.0.2\"]\n".into()),
+        ("x", "addresses = [\"10.0.0.1\"]\n".into()),
+    ];
+    let mut text = String::from(
+        "interfaces = [\"eth0\"]\nsecret = \"0123456789abcdef\"\n[check.web]\nport = 80\n[dns]\n\
+         listen = [\"192.0.2.53\", \"2001:db8::53\"]\n\
+         [[dns.domain]]\nname = \"example.com\"\nprimary = \"ns1.example.com\"\nserial = 7\n\
+         [[dns.domain]]\nname = \"stored.example\"\nprimary = \"ns1.example.net\"\n[[dns.records]]\nfile = \"names.txt\"\n",
+    );
+    for (name, rest) in names {
+        write!(text, "[[dns.name]]\nname = \"{name}\"\n{rest}").unwrap();
+    }
+    text
 }
 
-fn addresses(kind: u16, count: usize) -> Vec<IpAddr> {
-    let address = |number: u8| match kind {
-        1 => IpAddr::from([203, 0, 113 + number, 255 - number]),
-        _ => IpAddr::from(std::array::from_fn::<u8, 16, _>(|byte| number << 4 | byte as u8)),
+fn records() -> String {
+    let mut text = String::from(
+        "one.stored.example 60 A 10.1.0.1\nalias.stored.example 60 CNAME one.stored.example\n\
+         texts.stored.example 60 TXT \"a\"\ntexts.stored.example 60 TXT \"bb\" \"cc\"\n",
+    );
+    for number in 0..50 {
+        writeln!(text, "host-{number}.stored.example 300 AAAA fd00:1::{number}").unwrap();
+        writeln!(text, "large.stored.example 300 AAAA fd00:1::{number}").unwrap();
+    }
+    for number in 0..5 {
+        writeln!(text, "several.stored.example 5 A 10.1.1.{number}").unwrap();
+    }
+    text
+}
+
+fn wire(name: &str) -> Vec<u8> {
+    name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).chain([0]).collect()
+}
+
+/// Numbers by chance, the same in each run (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.number() % end as u64) as usize
+    }
+
+    fn one_in(&mut self, many: usize) -> bool {
+        self.below(many) == 0
+    }
+
+    fn of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.number() as u8).collect()
+    }
+}
+
+fn name(dice: &mut Dice, world: &World) -> Vec<u8> {
+    let absent = ["absent.example.com", "www.stored.example", "other.example.org", "com", "a.www.example.com"];
+    let mut name = match dice.below(20) {
+        0 => wire(dice.of(&absent)),
+        1 => wire(&format!("{}.example.com", dice.below(1_000))),
+        2 if dice.one_in(8) => vec![0],
+        _ => wire(&dice.of(&world.known)),
     };
-    (0..count as u8).map(address).collect()
+    if dice.one_in(2) {
+        let upper = dice.number();
+        for (at, byte) in name.iter_mut().enumerate() {
+            if upper >> (at % 64) & 1 == 1 {
+                *byte = byte.to_ascii_uppercase();
+            }
+        }
+    }
+    name
+}
+
+fn option(code: u16, data: &[u8]) -> Vec<u8> {
+    [&code.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat()
+}
+
+fn options(dice: &mut Dice, world: &World, client: IpAddr) -> Vec<u8> {
+    let known = world.cookies.get(&client).cloned();
+    let mut options = match dice.below(10) {
+        0..4 => Vec::new(),
+        4 => option(10, &dice.bytes(8)),
+        5 => option(10, &known.unwrap_or_else(|| dice.bytes(24))),
+        6 => {
+            // One of ours with a byte that is none.
+            let mut cookie = known.unwrap_or_else(|| dice.bytes(24));
+            let at = dice.below(cookie.len());
+            cookie[at] ^= 1 << dice.below(8);
+            option(10, &cookie)
+        }
+        7 if dice.one_in(3) => {
+            let length = dice.below(45);
+            option(10, &dice.bytes(length))
+        }
+        8 => option(65_001, &[9; 5]),
+        _ if dice.one_in(4) => vec![0, 8, 0xff, 0xff],
+        _ if dice.one_in(4) => option(3, &[]),
+        _ => option(65_001, &[]),
+    };
+    for _ in 0..dice.below(4).saturating_sub(1) {
+        let length = dice.below(12);
+        options.extend(option(65_002, &dice.bytes(length)));
+    }
+    options
+}
+
+fn query(dice: &mut Dice, world: &World, client: IpAddr) -> Vec<u8> {
+    let kinds = [1_u16, 1, 1, 1, 1, 28, 28, 28, 5, 15, 16, 33, 6, 255, 65, 251, 252, 2];
+    let kind = if dice.one_in(20) { dice.number() as u16 } else { dice.of(&kinds) };
+    let class = if dice.one_in(25) { dice.of(&[0_u16, 3, 254, 255]) } else { 1 };
+    let mut flags = dice.number() as u16 & 0x01f0;
+    let mut counts = [1_u16, 0, 0, 0];
+    if dice.one_in(30) {
+        flags |= dice.of(&[0x8000, 0x0800, 0x2800, 0x0200, 0x0400, 0x000f]);
+    }
+    let mut message = [name(dice, world), kind.to_be_bytes().into(), class.to_be_bytes().into()].concat();
+    for _ in 0..if dice.one_in(3) { 0 } else { 1 + usize::from(dice.one_in(60)) } {
+        counts[3] += 1;
+        let size = if dice.one_in(3) { dice.number() as u16 } else { dice.of(&[512, 1232, 1400, 4096]) };
+        let version = if dice.one_in(40) { 1_u32 << 16 } else { 0 };
+        let extended = version | if dice.one_in(3) { 0x8000 } else { 0 } | dice.of(&[0, 0, 0x0100_0000, 0x7fff]);
+        let options = options(dice, world, client);
+        message.extend([0, 0, 41]);
+        message.extend(size.to_be_bytes());
+        message.extend(extended.to_be_bytes());
+        message.extend((options.len() as u16).to_be_bytes());
+        message.extend(options);
+    }
+    if dice.one_in(50) {
+        counts[dice.below(4)] ^= 1;
+    }
+    if dice.one_in(60) {
+        let length = 1 + dice.below(20);
+        message.extend(dice.bytes(length));
+    }
+    if dice.one_in(60) {
+        message.truncate(dice.below(message.len() + 1));
+    }
+    if dice.one_in(60) && !message.is_empty() {
+        let at = dice.below(message.len());
+        message[at] = dice.number() as u8;
+    }
+    let header = [dice.number() as u16, flags].into_iter().chain(counts).flat_map(u16::to_be_bytes);
+    header.collect::<Vec<u8>>().into_iter().chain(message).collect()
 }
 
 fn frame(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
@@ -131,255 +347,117 @@ fn message(reply: &[u8], client: SocketAddr, dns: SocketAddr) -> Vec<u8> {
     udp.payload().to_vec()
 }
 
-/// A question, its set of addresses, and how it travels.
-#[derive(Clone, Debug)]
-struct Case {
-    labels: Vec<String>,
-    kind: u16,
-    count: usize,
-    ttl_seconds: u32,
-    /// Letters in upper case, as bits.
-    upper: [u64; 4],
-    id: u16,
-    bits: [bool; 3],
-    /// Payload size, DO and the length of an option that nobody knows.
-    edns: Option<(u16, bool, Option<usize>)>,
-    turn: usize,
-    is_v4: bool,
-    client_port: u16,
-    room: [usize; 2],
-    padding: usize,
+/// The question of a query that the path passed as a miss.
+fn question(query: &[u8]) -> Option<Question> {
+    let end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
+    let wire = query.get(12..end)?.to_ascii_lowercase().into();
+    let [a, b, c, d] = *query.get(end..end + 4)?.first_chunk()?;
+    Some(Question { wire, kind: u32::from_be_bytes([c, d, a, b]) })
 }
 
-impl Case {
-    fn wire(&self) -> Vec<u8> {
-        let labels = self.labels.iter().flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
-        labels.chain([0]).collect()
-    }
-
-    fn query(&self) -> Vec<u8> {
-        let mut left = 0..;
-        let mixed = self.labels.iter().map(|label| {
-            let fold = |byte: u8| {
-                let at: usize = left.next().unwrap();
-                if self.upper[at / 64] >> (at % 64) & 1 == 1 { byte.to_ascii_uppercase() } else { byte }
-            };
-            label.bytes().map(fold).collect::<Vec<u8>>()
-        });
-        let mixed: Vec<Vec<u8>> = mixed.collect();
-        let name = Name::from_labels(mixed.iter().map(Vec::as_slice)).unwrap();
-        let mut query = plain(name, RecordType::from(self.kind));
-        query.metadata.id = self.id;
-        let bits = [
-            &mut query.metadata.recursion_desired,
-            &mut query.metadata.checking_disabled,
-            &mut query.metadata.authentic_data,
-        ];
-        bits.into_iter().zip(self.bits).for_each(|(bit, is_set)| *bit = is_set);
-        query.edns = self.edns.map(|(size, dnssec_ok, option)| {
-            let mut edns = Edns::new();
-            edns.set_max_payload(size).set_dnssec_ok(dnssec_ok);
-            edns.options_mut()
-                .options
-                .extend(option.map(|length| (65_001.into(), EdnsOption::Unknown(65_001, vec![9; length]))));
-            edns
-        });
-        query.to_vec().unwrap()
-    }
-}
-
-fn plain(name: Name, kind: RecordType) -> Message {
-    let mut query = Message::query();
-    query.add_query(Query::query(name, kind));
-    query
-}
-
-prop_compose! {
-    fn case()(
-        // The longest of them has 255 bytes on the wire, as many as a name can have.
-        labels in prop_oneof![
-            8 => prop::collection::vec("[a-z0-9_-]{1,20}", 1..7),
-            1 => prop::collection::vec("[a-z0-9_-]{61}", 4),
-            1 => prop::collection::vec("[a-z0-9_-]", 120..=127),
-        ],
-        kind in select(vec![1_u16, 28]),
-        count in 1..=MAX_RECORDS,
-        ttl_seconds in prop_oneof![0..100_u32, any::<u32>()],
-        upper in prop_oneof![Just([0; 4]), any::<[u64; 4]>()],
-        id in any::<u16>(),
-        bits in any::<[bool; 3]>(),
-        edns in prop::option::of((prop_oneof![400..1_400_u16, any::<u16>()], any::<bool>(), prop::option::of(0..40_usize))),
-        turn in 0..40_usize,
-        is_v4 in any::<bool>(),
-        client_port in 1..=u16::MAX,
-        room in select(vec![ROOM, [0, 2_048], [1_400, 0]]),
-        padding in 0..20_usize,
-    ) -> Case {
-        Case { labels, kind, count, ttl_seconds, upper, id, bits, edns, turn, is_v4, client_port, room, padding }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_500) })]
-
-    #[test]
-    fn kernel_and_agent_answer_alike(case in case()) {
-        let (mut client, dns) = ends(case.is_v4);
-        client.set_port(case.client_port);
-        let (wire, query) = (case.wire(), case.query());
-        let world = World::new(&wire, case.kind, case.ttl_seconds, &addresses(case.kind, case.count), dns);
-        for _ in 0..case.turn {
-            world.tables.turn(PLACE);
-        }
-        let agent = world.respond(&query, case.turn);
-        prop_assert_eq!(agent.asked, Some(Asked { wire, kind: case.kind }));
-        let mut asked = frame(client, dns, &query);
-        asked.resize(asked.len() + case.padding, 0);
-        let (verdict, reply) = world.steer(&asked, case.room);
-        if agent.is_truncated {
-            prop_assert_eq!((verdict, reply), (Verdict::Pass(Why::DnsTooLarge), asked));
+#[test]
+fn kernel_and_agent_answer_alike() {
+    let mut world = World::new("alike");
+    let mut dice = Dice(1);
+    let (mut asked, mut whys) = (0, BTreeMap::<Why, usize>::new());
+    for _ in 0..70_000 {
+        let is_v4 = dice.one_in(2);
+        let number = dice.below(200) as u16;
+        let client: IpAddr = if is_v4 {
+            [198, 51, (number / 100) as u8, number as u8].into()
         } else {
-            prop_assert_eq!((verdict, message(&reply, client, dns)), (ANSWERED, agent.bytes));
+            [0x2001, 0xdb8, number % 7, number, 0, 0, 0, 7].into()
+        };
+        let port = if dice.one_in(200) { dice.of(&[0, 53]) } else { 1_024 + dice.below(60_000) as u16 };
+        let client = SocketAddr::new(client, port);
+        let dns: SocketAddr = if is_v4 { "192.0.2.53:53" } else { "[2001:db8::53]:53" }.parse().unwrap();
+        let query = query(&mut dice, &world, client.ip());
+        let sent = frame(client, dns, &query);
+        let [head, tail] = dice.of(&[[192, 2_048], [0, 2_048], [1_400, 0]]);
+        let mut buffer = Buffer::new(&sent, 2, head, tail);
+        let verdict = steer(&mut buffer, &world.tables);
+        asked += 1;
+        match verdict {
+            Verdict::Transmit(why) => {
+                *whys.entry(why).or_default() += 1;
+                let reply = message(buffer.bytes(), client, dns);
+                let own = world.respond(&query, client.ip(), 0).unwrap();
+                if why == Why::DnsCookieLength && own.code == ResponseCode::FormErr && own.bytes[5] == 0 {
+                    // The name is broken as well, which takes a walk through its labels to see: the path sends it back.
+                    assert_eq!((&reply[..4], &reply[12..16]), (&own.bytes[..4], &query[12..16]));
+                    continue;
+                }
+                let Some(response) = world.same(&query, client.ip(), &reply) else {
+                    panic!("{why:?} {client}\nquery  {query:x?}\nkernel {reply:x?}\nagent  {own:x?}");
+                };
+                let parsed = Message::from_vec(&reply).unwrap();
+                assert_eq!(parsed.metadata.truncation, response.is_truncated);
+                // The cookie comes last.
+                if let Some((_, cookie)) = reply
+                    .split_last_chunk::<24>()
+                    .filter(|_| parsed.edns.is_some_and(|edns| !edns.options().options.is_empty()))
+                {
+                    world.cookies.insert(client.ip(), cookie.to_vec());
+                }
+            }
+            Verdict::Pass(why) => {
+                *whys.entry(why).or_default() += 1;
+                assert_eq!(buffer.bytes(), sent, "{why:?}");
+                if why == Why::DnsMiss {
+                    let wanted = question(&query).and_then(|question| world.desired.answers.hash(&question));
+                    assert!(wanted.and_then(|hash| world.desired.answers.get(hash)).is_none(), "a miss: {query:x?}");
+                }
+                if let Some(response) = world.respond(&query, client.ip(), 0) {
+                    Message::from_vec(&response.bytes).unwrap();
+                    assert!(response.bytes.len() <= 1_232);
+                }
+            }
+            other => panic!("{other:?}: {query:x?}"),
         }
     }
-}
-
-fn www() -> Message {
-    let mut query = plain(Name::from_ascii("wWw.Example.com.").unwrap(), RecordType::A);
-    query.metadata.id = 0xc0de;
-    query
-}
-
-#[test]
-fn whatever_the_kernel_passes_is_untouched_and_the_agent_answers_it() {
-    let edit = |change: &dyn Fn(&mut Message)| {
-        let mut query = www();
-        change(&mut query);
-        query.to_vec().unwrap()
-    };
-    let opt = |version| {
-        let mut edns = Edns::new();
-        edns.set_version(version);
-        edns
-    };
-    let two_opts = {
-        let mut bytes = edit(&|query| query.edns = Some(opt(0)));
-        bytes.extend(bytes[bytes.len() - 11..].to_vec());
-        bytes[11] = 2;
-        bytes
-    };
-    let plain = edit(&|_| {});
-    let cases = [
-        ("EDNS version 1", Why::DnsNotPlain, ResponseCode::BADVERS, edit(&|query| query.edns = Some(opt(1)))),
-        ("two OPT records", Why::DnsNotPlain, ResponseCode::FormErr, two_opts),
-        ("two questions", Why::DnsNotPlain, ResponseCode::FormErr, edit(&|query| query.queries.extend(www().queries))),
-        ("no question", Why::DnsNotPlain, ResponseCode::FormErr, edit(&|query| query.queries.clear())),
-        ("TC", Why::DnsNotPlain, ResponseCode::NoError, edit(&|query| query.metadata.truncation = true)),
-        ("NOTIFY", Why::DnsNotPlain, ResponseCode::NotImp, edit(&|query| query.metadata.op_code = OpCode::Notify)),
-        ("bytes behind", Why::DnsNotPlain, ResponseCode::NoError, [&plain[..], &[0]].concat()),
-        ("a byte less", Why::DnsNotPlain, ResponseCode::FormErr, plain[..plain.len() - 1].to_vec()),
-        ("type TXT", Why::DnsMiss, ResponseCode::NoError, edit(&|query| query.queries[0].query_type = RecordType::TXT)),
-        (
-            "type AAAA",
-            Why::DnsMiss,
-            ResponseCode::NoError,
-            edit(&|query| query.queries[0].query_type = RecordType::AAAA),
-        ),
-        ("type ANY", Why::DnsMiss, ResponseCode::NoError, edit(&|query| query.queries[0].query_type = RecordType::ANY)),
-        ("class CH", Why::DnsMiss, ResponseCode::Refused, edit(&|query| query.queries[0].query_class = DNSClass::CH)),
-        (
-            "another name",
-            Why::DnsMiss,
-            ResponseCode::Refused,
-            edit(&|query| query.queries[0].name = Name::from_ascii("ww.example.com.").unwrap()),
-        ),
-    ];
-    for (what, why, code, query) in cases {
-        let world = World::usual();
-        let (client, dns) = ends(true);
-        let asked = frame(client, dns, &query);
-        assert_eq!(world.steer(&asked, ROOM), (Verdict::Pass(why), asked), "{what}");
-        assert_eq!(world.respond(&query, 0).code, code, "{what}");
+    let hits: usize =
+        [Why::Answered, Why::AnsweredNegative, Why::DnsTruncated].iter().filter_map(|why| whys.get(why)).sum();
+    assert!(hits * 2 >= asked, "{hits} of {asked}: {whys:?}");
+    for why in [
+        Why::Answered,
+        Why::AnsweredNegative,
+        Why::DnsTruncated,
+        Why::DnsCookieLength,
+        Why::DnsMiss,
+        Why::DnsOption,
+        Why::DnsVersion,
+        Why::DnsCounts,
+        Why::DnsTrailing,
+        Why::DnsOpcode,
+        Why::DnsResponse,
+        Why::DnsPort,
+        Why::DnsName,
+    ] {
+        assert!(whys.contains_key(&why), "{why:?} never came: {whys:?}");
     }
 }
 
 #[test]
-fn what_the_tables_or_the_frame_do_not_allow_is_untouched_too() {
-    let query = www().to_vec().unwrap();
-    let (client, dns) = ends(true);
-    let asked = frame(client, dns, &query);
-    let passes = |world: &World, room, why| assert_eq!(world.steer(&asked, room), (Verdict::Pass(why), asked.clone()));
-    let mut world = World::usual();
-    passes(&world, [0, 0], Why::NoRoom);
-    passes(&world, [47, 47], Why::NoRoom);
-    world.tables.answer_places.clear();
-    passes(&world, ROOM, Why::DnsMiss);
-    // The same key, by chance, for another name.
-    let mut world = World::usual();
-    world.answer().name[0] ^= 0x0100;
-    passes(&world, ROOM, Why::DnsMiss);
-    let mut world = World::usual();
-    world.answer().spent_at = 1_000;
-    world.tables.seconds = 1_000;
-    passes(&world, ROOM, Why::DnsSpent);
-}
-
-#[test]
-fn a_reply_that_grows_in_front_is_the_one_that_grows_behind() {
-    for is_v4 in [true, false] {
-        let (client, dns) = ends(is_v4);
-        for count in 1..=MAX_RECORDS {
-            let wire = b"\x01x\0";
-            let query = plain(Name::from_ascii("x.").unwrap(), RecordType::A).to_vec().unwrap();
-            let grown = count * 16;
-            let replies = [[0, grown], [grown, 0], [grown, grown - 1], [512, 512]].map(|room| {
-                let world = World::new(wire, 1, 60, &addresses(1, count), dns);
-                assert_eq!(
-                    world.steer(&frame(client, dns, &query), [grown - 1, grown - 1]).0,
-                    Verdict::Pass(Why::NoRoom)
-                );
-                let (verdict, reply) = world.steer(&frame(client, dns, &query), room);
-                assert_eq!((verdict, message(&reply, client, dns)), (ANSWERED, world.respond(&query, 0).bytes));
-                reply
-            });
-            assert!(replies.iter().all(|reply| *reply == replies[0]));
-        }
+fn what_is_said_of_a_name_is_what_the_kernel_sends_in_turn() {
+    let world = World::new("turns");
+    let (client, dns): (SocketAddr, SocketAddr) =
+        ("198.51.100.7:4000".parse().unwrap(), "192.0.2.53:53".parse().unwrap());
+    // Live addresses in the order of the config, each in its turn first, and weights in their sequence.
+    for (name, expected) in [
+        ("www.example.com", &[vec![1, 2, 4], vec![2, 4, 1], vec![4, 1, 2]][..]),
+        ("weighted.example.com", &[1, 1, 2, 1, 1, 2, 1].map(|last| vec![last])),
+        ("failover.example.com", &[vec![1, 2], vec![2, 1]]),
+    ] {
+        let query = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &wire(name), &[0, 1, 0, 1]].concat();
+        let ask = || {
+            let mut buffer = Buffer::new(&frame(client, dns, &query), 2, 192, 2_048);
+            assert_eq!(steer(&mut buffer, &world.tables), Verdict::Transmit(Why::Answered));
+            let reply = message(buffer.bytes(), client, dns);
+            reply[query.len()..].chunks(16).map(|record| record[15]).collect::<Vec<_>>()
+        };
+        let got: Vec<_> = (0..expected.len()).map(|_| ask()).collect();
+        let turns = (0..expected.len()).map(|turn| [&expected[turn..], &expected[..turn]].concat());
+        assert!(turns.into_iter().any(|turned| turned == got), "{name}: {got:?}");
+        assert_eq!((0..expected.len()).map(|_| ask()).collect::<Vec<_>>(), got, "and so on");
     }
-}
-
-#[test]
-fn a_reply_shrinks_what_the_client_sent_along() {
-    let mut query = www();
-    let mut edns = Edns::new();
-    edns.options_mut().insert(EdnsOption::Unknown(65_001, vec![7; 400]));
-    query.edns = Some(edns);
-    let query = query.to_vec().unwrap();
-    let (client, dns) = ends(false);
-    let world = World::new(b"\x03www\x07example\x03com\0", 1, 300, &addresses(1, 3), dns);
-    let (verdict, reply) = world.steer(&frame(client, dns, &query), [0, 0]);
-    assert_eq!((verdict, message(&reply, client, dns)), (ANSWERED, world.respond(&query, 0).bytes));
-}
-
-#[test]
-fn ttls_count_down_to_the_second_in_which_the_answer_is_spent() {
-    let (client, dns) = ends(true);
-    let query = www().to_vec().unwrap();
-    for (kind, record_type) in [(1, RecordType::A), (28, RecordType::AAAA)] {
-        let mut query = www();
-        query.queries[0].query_type = record_type;
-        let query = query.to_vec().unwrap();
-        for (left, expected) in [(u64::MAX - 1_000, 300), (301, 300), (300, 300), (299, 299), (2, 2), (1, 1)] {
-            let mut world = World::new(b"\x03www\x07example\x03com\0", kind, 300, &addresses(kind, 3), dns);
-            world.tables.seconds = 1_000;
-            world.answer().spent_at = 1_000 + left;
-            let (verdict, reply) = world.steer(&frame(client, dns, &query), ROOM);
-            let reply = Message::from_vec(&message(&reply, client, dns)).unwrap();
-            assert_eq!((verdict, reply.answers.len()), (ANSWERED, 3));
-            assert!(reply.answers.iter().all(|record| record.ttl == expected), "{left} seconds left");
-            assert!(reply.answers.iter().all(|record| matches!(record.data, RData::A(_) | RData::AAAA(_))));
-        }
-    }
-    let mut world = World::usual();
-    (world.answer().spent_at, world.tables.seconds) = (1_000, u64::MAX);
-    assert_eq!(world.steer(&frame(client, dns, &query), ROOM).0, Verdict::Pass(Why::DnsSpent), "spent for long");
 }

@@ -5,9 +5,10 @@ use crate::{
     api::{NameRequest, client},
     status::{AnswerDetail, AnswerList, AnswerStatus, TopName},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use std::io::{self, Write as _};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -71,17 +72,10 @@ pub(super) async fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn show<T: DeserializeOwned + Serialize>(
-    answer: serde_json::Value,
-    json: bool,
-    text: fn(&T) -> Vec<String>,
-) -> Result<()> {
-    if json {
-        println!("{answer:#}");
-    } else {
-        text(&serde_json::from_value(answer)?).iter().for_each(|line| println!("{line}"));
-    }
-    Ok(())
+fn show<T: DeserializeOwned>(answer: serde_json::Value, json: bool, text: fn(&T) -> Vec<String>) -> Result<()> {
+    let text = if json { format!("{answer:#}") } else { text(&serde_json::from_value(answer)?).join("\n") };
+    // Long, and so likely to be read by something that ends early.
+    writeln!(io::stdout(), "{text}").context("cannot write all of it")
 }
 
 const HEADER: &str =

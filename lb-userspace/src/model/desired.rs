@@ -4,7 +4,7 @@ use super::{
     answers::wanted::Answers,
     backends::BackendKey,
     dns::names::Names,
-    intent::{self, Answering, Intent, Mode, RateLimit, Service, Target, Tunnel},
+    intent::{self, Intent, Mode, Service, Target, Tunnel},
     leaving::Leaving,
     reach::{NoHop, Way, reach},
 };
@@ -13,8 +13,7 @@ use lb_common::{
     hash::Keys,
     tables::{
         self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings,
-        TUNNEL4, TUNNEL6,
-        answers::{COOKIES, DnsSettings, LEASED, LIMITED},
+        TUNNEL4, TUNNEL6, answers::DnsSettings,
     },
 };
 use std::{
@@ -159,7 +158,7 @@ impl Desired {
         let services = intent.services().iter().map(|service| service.endpoint.address);
         dns.chain(services).for_each(|address| settings.known.add(&address));
         let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
-        desired.dns = (!intent.dns().is_empty()).then(|| dns_settings(intent.answering()));
+        desired.dns = (!intent.dns().is_empty()).then(|| intent.answering().settings());
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());
             desired.services.insert(endpoint, Wanted::Dns);
@@ -271,28 +270,6 @@ fn backend(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions, up: bool) 
 fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item = (&BackendKey, &Leaving)> {
     let first = BackendKey { service, own: Endpoint::zeroed(), mode: Mode::Dsr };
     conditions.leaving.range(first..).take_while(move |(key, _)| key.service == service)
-}
-
-/// What holds for every question; until when answers hold is up to the agent that is there.
-fn dns_settings(answering: Answering) -> DnsSettings {
-    let Answering { lease, lapse, cookie_secrets, limit, prefixes: [prefix_4, prefix_6] } = answering;
-    let leased = if lease.is_some() { LEASED } else { 0 };
-    let limited = if limit.is_some() { LIMITED } else { 0 };
-    let rate = |of: fn(RateLimit) -> (u32, u32)| {
-        let (gain, most) = limit.map_or((0, 0), of);
-        u64::from(gain) | u64::from(most) << 32
-    };
-    let slip = limit.map_or(0, |limit| limit.slip.min(u8::MAX.into()));
-    DnsSettings {
-        features: COOKIES | leased | limited | (lapse as u64) << 32,
-        lease_until: 0,
-        wall_offset: 0,
-        cookie_secrets,
-        answer_rate: rate(|limit| (limit.responses_per_second, limit.burst)),
-        // After a silence as many as in two seconds: what a client asks for when it starts.
-        miss_rate: rate(|limit| (limit.misses_per_second, limit.misses_per_second.saturating_mul(2))),
-        slip_and_prefixes: u64::from(slip) | u64::from(prefix_4) << 8 | u64::from(prefix_6) << 16,
-    }
 }
 
 /// The names of the config with what is up.

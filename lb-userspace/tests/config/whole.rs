@@ -11,9 +11,9 @@ const NO_SECRET: &str =
 #[test]
 fn an_empty_config() {
     let expected = format!(
-        "config: nothing to do; write a [[service]], or [dns] with a [[dns.name]]\n\
-         config: no interface; write interfaces = [\"eth0\"] with the names that `ip link` shows\n\
-         config: {NO_SECRET}"
+        "config: {NO_SECRET}\n\
+         config: nothing to do; write a [[service]], or [dns] with a [[dns.name]]\n\
+         config: no interface; write interfaces = [\"eth0\"] with the names that `ip link` shows"
     );
     assert_eq!(errors(""), expected);
 }

@@ -177,7 +177,8 @@ struct World {
 impl World {
     fn new(limits: Limits) -> Self {
         let dns = Some(DnsSettings { lease_until: u64::MAX, ..DnsSettings::zeroed() });
-        let settings = Settings { layout: 1, keys: KEYS, features: 0 };
+        let mut settings = Settings { layout: 1, keys: KEYS, ..Settings::zeroed() };
+        [1, 2].iter().for_each(|number| settings.known.add(&address(*number).address));
         let mut desired = Desired { settings, dns, answers: Answers::new(KEYS), ..Desired::default() };
         desired.services.insert(address(1), Wanted::Dns);
         Self {

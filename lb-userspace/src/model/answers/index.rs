@@ -1,7 +1,8 @@
 //! The index of the answer space: which entry is a question's.
 //!
-//! An entry is in one of two buckets and never moves, so that no reader misses it on its way. At most half of the places are in use,
-//! so that both buckets of a question are almost never full; then a larger index is made.
+//! An entry is in one of two buckets and never moves, so that no reader misses it on its way. At most two fifths of the places are in
+//! use, so that both buckets of a question are almost never full (with half of them it happens once in some ten thousand questions);
+//! if they are, a larger index is made.
 
 use super::pages::{PAGE_BLOCKS, Run};
 use lb_common::{
@@ -53,7 +54,7 @@ impl PartialEq for Index {
 impl Index {
     /// Blocks of an index for so many questions.
     pub fn blocks_for(questions: usize) -> u32 {
-        let buckets = (questions as u32).saturating_mul(2).div_ceil(PLACES).max(1);
+        let buckets = (questions as u32).saturating_mul(5).div_ceil(2 * PLACES).max(1);
         buckets.next_multiple_of(PAGE_BLOCKS)
     }
 
@@ -80,7 +81,7 @@ impl Index {
 
     /// Whether one more may be put into it.
     pub const fn has_room(&self) -> bool {
-        self.filled as u64 * 2 < self.run.blocks as u64 * PLACES as u64
+        self.filled as u64 * 5 < self.run.blocks as u64 * PLACES as u64 * 2
     }
 
     /// Its buckets.
@@ -166,7 +167,7 @@ mod tests {
     use lb_common::hash::name_step;
 
     #[test]
-    fn half_of_the_places_can_be_filled() {
+    fn two_fifths_of_the_places_can_be_filled() {
         let run = Run { block: 128, blocks: Index::blocks_for(100_000) };
         let mut index = Index::new(run);
         let mut question = 1;

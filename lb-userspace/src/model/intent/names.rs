@@ -148,7 +148,9 @@ fn minimum(written: &schema::Name, addresses: &[Address], part: &mut Part<'_, '_
     let minimum = part.number_or("minimum_healthy", &written.minimum_healthy, 1..=MOST_ADDRESSES as u32, 1)?;
     let of_family = |is_of: fn(&IpAddr) -> bool| addresses.iter().filter(|one| is_of(&one.address)).count();
     let most = FAMILIES.map(|(_, is_of)| of_family(is_of)).into_iter().max().unwrap_or_default();
-    if let Some(written) = written.minimum_healthy.as_ref().filter(|_| minimum as usize > most && most > 0) {
+    // Of addresses that could not be read it is not known whose family they are of.
+    let all = addresses.len() == written.addresses.len() && most > 0;
+    if let Some(written) = written.minimum_healthy.as_ref().filter(|_| all && minimum as usize > most) {
         part.report(written, Problem::MinimumBeyondAddresses { minimum, most });
     }
     Some(minimum)

@@ -181,7 +181,8 @@ impl Draft<'_> {
     /// Puts an answer into the space if there is room; `makes_room`: at the cost of what waits to be free, and of what has an end.
     fn try_put(&mut self, question: u64, image: &Image, makes_room: bool) -> bool {
         let known = self.find(question);
-        if known.is_none() && self.answering.index.as_ref().is_some_and(|index| !index.has_room()) {
+        let is_full = |index: &Index| !index.has_room() || index.free_place(question).is_none();
+        if known.is_none() && self.answering.index.as_ref().is_some_and(is_full) {
             // Without room for a larger one, some buckets still have a place.
             self.grow_index();
         }
