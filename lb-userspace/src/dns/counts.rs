@@ -9,10 +9,11 @@ use std::{
 };
 
 /// The response codes that there are, with their names (RFC 6895 section 2.3).
-const CODES: [(ResponseCode, &str); 6] = [
+const CODES: [(ResponseCode, &str); 7] = [
     (ResponseCode::NoError, "NOERROR"),
     (ResponseCode::FormErr, "FORMERR"),
     (ResponseCode::ServFail, "SERVFAIL"),
+    (ResponseCode::NXDomain, "NXDOMAIN"),
     (ResponseCode::NotImp, "NOTIMP"),
     (ResponseCode::Refused, "REFUSED"),
     (ResponseCode::BADVERS, "BADVERS"),

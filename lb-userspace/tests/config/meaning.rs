@@ -143,6 +143,16 @@ fn readme_and_fixtures_are_right() {
     let start = readme.find("interfaces = [").unwrap();
     let (example, _) = readme.get(start..).unwrap().split_once("```").unwrap();
     intent(example).unwrap();
+    let start = readme.find("[[dns.domain]]").unwrap();
+    let (names, _) = readme.get(start..).unwrap().split_once("```").unwrap();
+    // The file that it names is not there.
+    let names = names
+        .replace("[[dns.records]]", "")
+        .lines()
+        .filter(|line| !line.starts_with("file"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    intent(&format!("{example}\n{names}")).unwrap();
     intent(include_str!("../../../tests/fixture.toml")).unwrap();
 }
 

@@ -111,6 +111,14 @@ fn problems_have_file_and_line() {
 }
 
 #[test]
+fn a_record_that_no_message_holds() {
+    let folder = Folder::new("long", &format!("x 1 TXT {}\n", "x".repeat(70_000)));
+    let expected =
+        "names.txt:1: name `x`: the TXT records have 70287 bytes together, 65225 fit in one answer; write fewer";
+    assert_eq!(folder.errors(), expected);
+}
+
+#[test]
 fn of_many_problems_the_first_are_told() {
     let errors = Folder::new("many", &"?\n".repeat(1_000)).errors();
     assert!(errors.starts_with("names.txt: 1000 lines have problems; these are the first 20\nnames.txt:1: "));

@@ -24,7 +24,9 @@ const DEFAULT_TTL: u32 = 30;
 const MOST_ADDRESSES: usize = 16;
 const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
 const TIERS: RangeInclusive<u32> = 1..=255;
-const FAMILIES: [(&str, fn(&IpAddr) -> bool); 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
+const FAMILIES: [(&str, IsOf); 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
+
+type IsOf = fn(&IpAddr) -> bool;
 
 /// Reads a name; notes it among those that are `taken`, each with its line.
 pub(super) fn read(
@@ -146,7 +148,7 @@ fn address(
 
 fn minimum(written: &schema::Name, addresses: &[Address], part: &mut Part<'_, '_>) -> Option<u32> {
     let minimum = part.number_or("minimum_healthy", &written.minimum_healthy, 1..=MOST_ADDRESSES as u32, 1)?;
-    let of_family = |is_of: fn(&IpAddr) -> bool| addresses.iter().filter(|one| is_of(&one.address)).count();
+    let of_family = |is_of: IsOf| addresses.iter().filter(|one| is_of(&one.address)).count();
     let most = FAMILIES.map(|(_, is_of)| of_family(is_of)).into_iter().max().unwrap_or_default();
     // Of addresses that could not be read it is not known whose family they are of.
     let all = addresses.len() == written.addresses.len() && most > 0;

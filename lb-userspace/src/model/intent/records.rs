@@ -72,7 +72,7 @@ struct Line {
     /// Where its name begins; the data follows.
     at: u32,
     name_length: u8,
-    file: u8,
+    file: u16,
     kind: u16,
     data_length: u16,
     ttl_seconds: u32,
@@ -104,7 +104,12 @@ impl Records {
         let kind =
             data::KINDS.iter().find(|(_, name)| name.eq_ignore_ascii_case(kind)).map(|(kind, _)| *kind).ok_or(kind);
         let kind = kind.map_err(|word| of_name(Problem::UnknownType { word: word.into() }))?;
-        let Data { bytes, .. } = text::data(kind, rest).map_err(of_name)?;
+        let data = text::data(kind, rest).map_err(of_name)?;
+        let length = data::set_length([data.view()].into_iter());
+        if length > LARGEST_SET {
+            return Err(of_name(Problem::LargeSet { kind: data::kind_name(kind), length, most: LARGEST_SET }));
+        }
+        let Data { bytes, .. } = data;
         if let Some(line) = taken.get(&wire) {
             return Err(of_name(Problem::NameInConfig { line: *line }));
         }
@@ -114,7 +119,7 @@ impl Records {
             hash: hasher.finish(),
             at: self.bytes.len() as u32,
             name_length: wire.len() as u8,
-            file: file as u8,
+            file: file as u16,
             kind,
             data_length: bytes.len() as u16,
             ttl_seconds,
