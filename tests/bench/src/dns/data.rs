@@ -120,7 +120,7 @@ impl Data {
             Setup::Plain | Setup::Million => String::new(),
         };
         // Without its module Knot refuses the whole config; the zone is then not there, and the case is not measured.
-        let (module, zone) = match self.weights_known() {
+        let (module, zone) = match Self::knows_weights() {
             true => (
                 format!(
                     "mod-geoip:\n  - id: weights\n    config-file: {}\n    ttl: 30\n    mode: weighted\n",
@@ -143,7 +143,7 @@ impl Data {
     }
 
     /// Whether Knot's module for weights is installed, a package of its own.
-    pub fn weights_known(&self) -> bool {
+    pub fn knows_weights() -> bool {
         let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut modules = folders.map(|folder| folder.path().join("knot/modules-3.2/geoip.so"));
         modules.any(|module| module.is_file())

@@ -73,6 +73,11 @@ impl Subject {
         }
     }
 
+    /// Whether it has to be asked for a name before it knows it.
+    pub const fn is_cache(self) -> bool {
+        matches!(self, Self::Unbound | Self::Dnsdist)
+    }
+
     /// RCODE and number of answers of its right responses.
     pub const fn expected(self, case: &Case) -> (u16, u16) {
         if matches!(self, Self::Floor) { (0, 4) } else { case.expected() }
