@@ -20,7 +20,7 @@ use lb_common::{
     hash::Keys,
     host::{Buffer, HostTables},
     path::steer,
-    tables::{Answer, DNS, Endpoint, MAX_RECORDS, Service, Settings, Tables as _},
+    tables::{Answer, DNS, Endpoint, Known, MAX_RECORDS, Service, Settings, Tables as _},
     verdict::{Verdict, Why},
     wire::transport::UDP,
 };
@@ -51,7 +51,7 @@ impl World {
         let mut names = Names::default();
         names.insert(wire, ttl_seconds, addresses.iter().map(|address| (*address, true)));
         let mut tables = HostTables::default();
-        tables.settings = Some(Settings { keys: KEYS, ..Settings::zeroed() });
+        tables.settings = Some(Settings { keys: KEYS, known: Known::ALL, ..Settings::zeroed() });
         tables.service_ids.insert(Endpoint::new(dns.ip(), UDP, dns.port()), 0);
         tables.services.insert(0, Service { region: 0, flags: DNS, id: 0 });
         tables.answer_places.insert(render::answer_key(&KEYS, wire, kind).unwrap(), PLACE);

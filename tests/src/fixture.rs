@@ -293,6 +293,9 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     let region = actual.regions.first_free(251).context("the slot space is full")?;
     let slots: Arc<[Slot]> = vec![Slot { current: DEFAULT_BACKENDS - 1, previous: CLEAN }; 251].into();
     ops.push(Op::WriteTable { region, slots: Arc::clone(&slots) });
+    let mut settings = actual.settings.context("no settings")?;
+    settings.known.add(&address_words(BROKEN_SERVICE.parse()?));
+    ops.push(Op::PutSettings(settings.into()));
     ops.push(broken_service(region, slots)?);
     Ok(ops)
 }

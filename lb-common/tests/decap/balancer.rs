@@ -6,7 +6,7 @@ use lb_common::{
     decap,
     host::{Buffer, HostTables},
     path::{steer, tunnel::Sources},
-    tables::{Backend, Endpoint, LAYOUT, Region, Service, Settings, Slot},
+    tables::{Backend, Endpoint, Known, LAYOUT, Region, Service, Settings, Slot},
     verdict::{Verdict, Why},
 };
 
@@ -22,7 +22,7 @@ fn balancer(packet: &Tunneled, prefix: u8) -> HostTables {
     let own = Endpoint::new(packet.outer.backend(), TCP, PORT);
     let backend = Backend::new(own, service, 0).via(INTERFACE, ROUTER, BALANCER, 1_500);
     let mut tables = HostTables::default();
-    tables.settings = Some(Settings { layout: LAYOUT, ..Settings::zeroed() });
+    tables.settings = Some(Settings { layout: LAYOUT, known: Known::ALL, ..Settings::zeroed() });
     tables.service_ids.insert(service, 0);
     tables.services.insert(0, Service { region: Region { first: 0, slots: 1 }.word(), ..Service::zeroed() });
     tables.slots.insert(0, Slot::clean(0));

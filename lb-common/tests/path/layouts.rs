@@ -1,8 +1,9 @@
 //! What goes into the tables comes out of them.
 
 use crate::support::cases;
+use bytemuck::Zeroable as _;
 use lb_common::{
-    tables::{Endpoint, Region, address_words},
+    tables::{Endpoint, Known, Region, address_words},
     wire::ethernet::{Addresses, Ethernet, addresses, parts},
 };
 use proptest::prelude::*;
@@ -80,4 +81,25 @@ fn an_ipv4_address_is_not_the_ipv6_address_of_the_same_words() {
     let six = Endpoint::new([1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(), 6, 80);
     assert_eq!(four.address, six.address);
     assert_ne!(four, six);
+}
+
+#[test]
+fn what_was_added_is_known_and_little_else() {
+    let number = |number: u32| {
+        address_words(if number.is_multiple_of(2) {
+            IpAddr::from((0xc000_0200 + number).to_be_bytes())
+        } else {
+            IpAddr::from((0x2001_0db8_u128 << 96 | u128::from(number)).to_be_bytes())
+        })
+    };
+    let (mut known, mut other) = (Known::zeroed(), Known::zeroed());
+    assert!(!known.may_have(&number(0)));
+    (0..50).for_each(|each| known.add(&number(each)));
+    (50..100).for_each(|each| other.add(&number(each)));
+    known.join(&other);
+    assert!((0..100).all(|each| known.may_have(&number(each))), "nothing is missed");
+    let taken = (100..100_100).filter(|each| known.may_have(&number(*each))).count();
+    println!("{taken} of 100,000 others are taken for members");
+    assert!(taken < 4_000, "{taken} of 100,000 others are taken for members");
+    assert!((0..1_000).all(|each| Known::ALL.may_have(&number(each))));
 }

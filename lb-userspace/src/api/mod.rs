@@ -2,7 +2,10 @@
 
 pub mod client;
 
-use crate::{model::intent::Service, status::Status};
+use crate::{
+    model::intent::Service,
+    status::{AnswerDetail, AnswerList, Status, TopName},
+};
 use anyhow::{Context as _, Result, bail};
 use axum::{
     Json, Router,
@@ -44,6 +47,24 @@ pub enum Command {
     Attach(Reply<usize>),
     /// Detach from all interfaces; says how many.
     Detach(Reply<usize>),
+    /// Which answers does the kernel hold?
+    CacheList(Reply<AnswerList>),
+    /// What does it hold of a name?
+    CacheShow {
+        /// The name.
+        name: String,
+        /// What it holds.
+        reply: Reply<Vec<AnswerDetail>>,
+    },
+    /// Have it hold nothing of a name, or have that written anew; says how many answers that were.
+    CacheFlush {
+        /// The name.
+        name: String,
+        /// Done.
+        reply: Reply<usize>,
+    },
+    /// Which names is the kernel asked for most?
+    Top(Reply<Vec<TopName>>),
 }
 
 /// Why a command was not carried out.
@@ -105,6 +126,14 @@ pub struct DrainRequest {
     pub seconds: Option<u32>,
 }
 
+/// Which name is meant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRequest {
+    /// The name.
+    pub name: String,
+}
+
 /// How many interfaces a command was carried out on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Interfaces {
@@ -149,6 +178,10 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
         .route("/drain", post(drain))
         .route("/attach", post(attach))
         .route("/detach", post(detach))
+        .route("/dns/cache", get(cache_list))
+        .route("/dns/cache/show", post(cache_show))
+        .route("/dns/cache/flush", post(cache_flush))
+        .route("/dns/top", get(top))
         .with_state(commands);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the API stopped");
@@ -173,6 +206,22 @@ async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
 
 async fn detach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
     ask(commands, Command::Detach).await.map(|interfaces| Json(Interfaces { interfaces }))
+}
+
+async fn cache_list(commands: Commands) -> Result<Json<AnswerList>, Refusal> {
+    ask(commands, Command::CacheList).await.map(Json)
+}
+
+async fn cache_show(commands: Commands, Json(request): Json<NameRequest>) -> Result<Json<Vec<AnswerDetail>>, Refusal> {
+    ask(commands, |reply| Command::CacheShow { name: request.name, reply }).await.map(Json)
+}
+
+async fn cache_flush(commands: Commands, Json(request): Json<NameRequest>) -> Result<Json<usize>, Refusal> {
+    ask(commands, |reply| Command::CacheFlush { name: request.name, reply }).await.map(Json)
+}
+
+async fn top(commands: Commands) -> Result<Json<Vec<TopName>>, Refusal> {
+    ask(commands, Command::Top).await.map(Json)
 }
 
 async fn ask<T>(State(commands): Commands, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {

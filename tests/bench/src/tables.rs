@@ -71,7 +71,7 @@ impl Tables {
     /// Has packets pay for what some service needs, or for nothing but the least.
     pub fn set_features(&mut self, features: u64) -> Result<()> {
         let settings = self.actual.settings.context("the tables are empty")?;
-        let op = Op::PutSettings(Settings { features, ..settings });
+        let op = Op::PutSettings(Settings { features, ..settings }.into());
         self.maps.apply(&op)?;
         self.actual.record(&op);
         Ok(())

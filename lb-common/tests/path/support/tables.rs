@@ -9,8 +9,8 @@ use lb_common::{
     host::HostTables,
     path::{answer::name_hash, tunnel::Sources},
     tables::{
-        ANY_PORT, Answer, AnswerKey, Backend, DNS, Endpoint, Interface, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT, RETURNS,
-        Region, Route, Service, Settings, Slot, address_words,
+        ANY_PORT, Answer, AnswerKey, Backend, DNS, Endpoint, Interface, Known, LAYOUT, MAX_RECORDS, NAME_WORDS, NAT,
+        RETURNS, Region, Route, Service, Settings, Slot, address_words,
     },
     wire::ethernet,
 };
@@ -37,7 +37,7 @@ pub const PROTOCOLS: [u8; 2] = [6, 17];
 /// Tables of a balancer with two interfaces and nothing else.
 pub fn empty() -> HostTables {
     let mut tables = HostTables::default();
-    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, features: 0 });
+    tables.settings = Some(Settings { layout: LAYOUT, keys: KEYS, features: 0, known: Known::ALL });
     for interface in [WAN, LAN] {
         tables.interfaces.insert(interface, Interface { mac: mac_of(interface), zero: [0; 2] });
     }
