@@ -227,7 +227,7 @@ impl Asker {
             let length = usize::try_from(sample.length)?.min(SAMPLE_BYTES);
             let frame = sample.bytes.get(..length).unwrap_or_default();
             if !frame.is_empty() {
-                note = note.or(check(frame, case, expected).with_context(|| format!("a response: {frame:02x?}"))?);
+                note = note.or(check(frame, case, expected).with_context(|| format!("a response of {length} bytes"))?);
             }
         }
         Ok(note)
@@ -251,7 +251,9 @@ fn check(frame: &[u8], case: &Case, expected: (u16, u16)) -> Result<Option<&'sta
         }
         _ => anyhow::bail!("it is not IP"),
     };
-    ensure!(sum.is_ok_and(|sum| sum == header.checksum), "the checksum of UDP is wrong");
+    // Over IPv4 a checksum may be left out (RFC 768), which Knot does on AF_XDP.
+    let is_left_out = header.checksum == 0 && !case.ipv6;
+    ensure!(is_left_out || sum.is_ok_and(|sum| sum == header.checksum), "the checksum of UDP is wrong");
     let message = Message::from_vec(udp.payload()).context("it is no DNS message")?;
     let (id, port) = (message.metadata.id, header.destination_port);
     ensure!(id == !port, "the id is {id}");

@@ -78,11 +78,14 @@ impl Data {
     /// The config of `lb`.
     pub fn lb(&self, lab: &Lab, interface: &str, listen: [IpAddr; 2]) -> Result<String> {
         let [ipv4, ipv6] = listen;
-        let limit = if self.setup == Setup::Limits { LIMIT } else { 0 };
+        let limit = match self.setup {
+            Setup::Limits => format!("[dns.limit]\nresponses_per_second = {LIMIT}\n"),
+            _ => String::new(),
+        };
         let mut text = format!(
             "interfaces = [{interface:?}]\nsocket = {:?}\npins = {:?}\nsecret = \"a secret that nobody keeps\"\n\
              [dns]\nlisten = [\"{ipv4}\", \"{ipv6}\"]\ncookie_secret = \"{COOKIE_SECRET}\"\n\
-             [dns.limit]\nresponses_per_second = {limit}\n[[dns.records]]\nfile = {:?}\n",
+             {limit}[[dns.records]]\nfile = {:?}\n",
             lab.socket(),
             lab.pins(),
             self.records
@@ -109,15 +112,11 @@ impl Data {
         let folder = folder.display();
         let xdp = interface.map_or(String::new(), |name| format!("xdp:\n  listen: {name}@{port}\n"));
         let global = match self.setup {
-            Setup::Cookies => format!(
-                "mod-cookies:\n  - id: all\n    secret: [0x{COOKIE_SECRET}]\ntemplate:\n  - id: default\n    \
-                 global-module: mod-cookies/all\n"
-            ),
             Setup::Limits => format!(
                 "mod-rrl:\n  - id: all\n    rate-limit: {LIMIT}\ntemplate:\n  - id: default\n    \
                  global-module: mod-rrl/all\n"
             ),
-            Setup::Plain | Setup::Million => String::new(),
+            Setup::Plain | Setup::Cookies | Setup::Million => String::new(),
         };
         // Without its module Knot refuses the whole config; the zone is then not there, and the case is not measured.
         let (module, zone) = match Self::knows_weights() {

@@ -66,6 +66,9 @@ impl Subject {
             (Self::Nsd | Self::Unbound | Self::Dnsdist, Asked::Weighted, _) => Some("has no weights"),
             (Self::Knot | Self::KnotXdp, Asked::Sticky, _) => Some("has no such policy"),
             (Self::Nsd | Self::Unbound | Self::Dnsdist, Asked::Sticky, _) => Some("has no such policy"),
+            (Self::Knot | Self::KnotXdp, _, Setup::Cookies) => {
+                Some("refuses a client that has no server cookie yet (BADCOOKIE)")
+            }
             (Self::Unbound | Self::Dnsdist, _, Setup::Million) => {
                 Some("a million questions would have to fill its cache first")
             }
