@@ -23,6 +23,7 @@ use data::Data;
 use meter::Reading;
 use outside::Generator;
 use rows::{Row, Run};
+use serde_json::Value;
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -112,6 +113,9 @@ struct Bench<'a> {
     rows: Vec<Row>,
 }
 
+/// A subject with its cable, and why it could not be started; it was not tried if no case fits it.
+type Begun<'a> = (Subject, &'a Cable, Result<Started, Option<String>>);
+
 /// A subject that answers a case.
 struct Ready<'a> {
     subject: Subject,
@@ -144,11 +148,7 @@ impl Bench<'_> {
             .try_for_each(|started| started.end(&mut self.asker))
     }
 
-    fn measure_case(
-        &mut self,
-        running: &[(Subject, &Cable, Result<Started, Option<String>>)],
-        case: &Case,
-    ) -> Result<()> {
+    fn measure_case(&mut self, running: &[Begun<'_>], case: &Case) -> Result<()> {
         eprintln!("measuring {}", case.name);
         let mut rows = Vec::new();
         let mut ready = Vec::new();
@@ -259,7 +259,8 @@ impl Bench<'_> {
     fn look_closer(&mut self, ready: &Ready<'_>, case: &Case, row: &mut Row) -> Result<()> {
         let Some(agent) = &ready.started.agent else { return Ok(()) };
         let answered = || -> Result<u64> {
-            agent.status()?["dns"]["answered_by_kernel"].as_u64().context("lb does not say what the kernel answers")
+            let answered = agent.status()?.pointer("/dns/answered_by_kernel").and_then(Value::as_u64);
+            answered.context("lb does not say what the kernel answers")
         };
         let before = answered()?;
         let answers = self.try_asking(ready, case, false, TRY)?;
