@@ -209,7 +209,7 @@ impl Asker {
             if responses != last.0 {
                 last = (responses, Instant::now());
             }
-            (responses >= counts.sent || last.1.elapsed() > Duration::from_millis(30)).then_some(counts)
+            (responses >= counts.sent || last.1.elapsed() > Duration::from_millis(100)).then_some(counts)
         })
     }
 

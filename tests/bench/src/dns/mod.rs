@@ -31,8 +31,9 @@ use std::{
 use subject::{Place, Started, Subject, pin_all};
 use tests::{Host, Lab, Layout, Running, wait_until};
 
-/// Questions without an answer at the same time; as a start, see [`Bench::prepare`].
-const WINDOW: u32 = 512;
+/// Questions without an answer at the same time; as a start, see [`Bench::prepare`]. A veth has as many places for frames that wait
+/// (`VETH_RING_SIZE` of its driver) and drops those that find none.
+const WINDOW: u32 = 256;
 /// Fewer would leave a server waiting for who asks.
 const LEAST_WINDOW: u32 = 16;
 /// More than this share may not be lost, else the window is halved: a socket's buffer is full.
