@@ -11,6 +11,8 @@ mod control;
 mod frame;
 mod handle;
 mod maps;
+#[expect(dead_code, reason = "of what another program asks, only the numbers of names are used")]
+mod questions;
 
 use aya_ebpf::{
     bindings::{
@@ -23,11 +25,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use control::{
-    ADDRESS4, ADDRESS4_TAGGED, ADDRESS6, ALL, Control, DATAGRAM4, HEADERS, LINK, ONE_FLOW, ROUNDS, TAGGED,
-    TEMPLATE_WORDS,
+    ADDRESS4, ADDRESS4_TAGGED, ADDRESS6, ALL, CLIENT4, Control, DATAGRAM4, HEADERS, LINK, NAME4, NUMBER4, ONE_FLOW,
+    ROUNDS, TAGGED, TEMPLATE_WORDS,
 };
 use core::{arch::asm, hint::black_box};
 use maps::DEVICES;
+use questions::{SCATTER, digits};
 
 #[map]
 static CONTROL: PerCpuArray<Control> = PerCpuArray::with_max_entries(1, 0);
@@ -269,7 +272,12 @@ fn prepare(context: *mut xdp_md, control: *mut Control) -> Option<()> {
         _ => return None,
     }
     if *flows != ONE_FLOW {
-        let flow = first_flow.wrapping_add(*next_flow & *flow_mask);
+        let scattered = next_flow.wrapping_mul(SCATTER);
+        let flow = match *flows {
+            CLIENT4 => first_flow.wrapping_add(scattered >> 24 & *flow_mask),
+            NAME4 => (scattered >> 32) * *flow_mask >> 32,
+            _ => first_flow.wrapping_add(*next_flow & *flow_mask),
+        };
         *next_flow = next_flow.wrapping_add(1);
         let (start, end) = frame(context);
         if start + 64 > end {
@@ -278,10 +286,11 @@ fn prepare(context: *mut xdp_md, control: *mut Control) -> Option<()> {
         // SAFETY: within the frame, as was just compared.
         unsafe {
             match *flows {
-                ADDRESS4 => ((start + 26) as *mut u32).write_unaligned((flow as u32).to_be()),
+                ADDRESS4 | CLIENT4 => ((start + 26) as *mut u32).write_unaligned((flow as u32).to_be()),
                 ADDRESS4_TAGGED => ((start + 30) as *mut u32).write_unaligned((flow as u32).to_be()),
                 DATAGRAM4 => ((start + 18) as *mut u16).write_unaligned((flow as u16).to_be()),
                 ADDRESS6 => ((start + 30) as *mut u64).write_unaligned(flow.to_be()),
+                NAME4 => ((start + NUMBER4) as *mut u64).write_unaligned(u64::from_ne_bytes(digits(flow as u32))),
                 _ => return None,
             }
         }

@@ -21,9 +21,9 @@ pub struct Control {
     pub front: i64,
     /// By how many bytes it moves the end; more than zero when the frame grows there.
     pub end: i64,
-    /// Where flows differ: [`ONE_FLOW`], [`ADDRESS4`], [`ADDRESS4_TAGGED`], [`ADDRESS6`], [`DATAGRAM4`].
+    /// Where flows differ: [`ONE_FLOW`], [`ADDRESS4`], [`ADDRESS4_TAGGED`], [`ADDRESS6`], [`DATAGRAM4`], [`CLIENT4`], [`NAME4`].
     pub flows: u64,
-    /// Number of flows less one, a mask.
+    /// Number of flows less one, a mask; with [`NAME4`] the number of names.
     pub flow_mask: u64,
     /// What the first flow has there, as a number: an IPv4 address, the last 8 bytes of an IPv6 address, a datagram's identification.
     pub first_flow: u64,
@@ -56,3 +56,9 @@ pub const ADDRESS4_TAGGED: u64 = 2;
 pub const ADDRESS6: u64 = 3;
 /// In the identification of an IPv4 datagram.
 pub const DATAGRAM4: u64 = 4;
+/// In the sender's IPv4 address, hither and thither.
+pub const CLIENT4: u64 = 5;
+/// In the number of the name that a DNS question over IPv4 asks for, hither and thither.
+pub const NAME4: u64 = 6;
+/// Where that number is: behind the headers of UDP and of the message, the length of the label and a letter.
+pub const NUMBER4: usize = 34 + 8 + 12 + 2;

@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+use arguments::What;
+
 use crate::{
+    need::PEERS,
     setup::{self, Outcome},
     workspace::Workspace,
 };
@@ -21,17 +24,20 @@ use crate::{
 ///
 /// # Errors
 /// When something cannot be installed, built or started.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub fn run(what: &What) -> anyhow::Result<ExitCode> {
     if !setup::is_root() {
         eprintln!("BPF programs and namespaces need root; run: sudo env PATH=\"$PATH\" cargo xtask bench");
         return Ok(ExitCode::from(2));
     }
-    if setup::run(false)? == Outcome::Refused {
+    let (more, packages): (_, &[&str]) = match what {
+        What::Dns(_) => (PEERS, &["--package", "bench", "--package", "lb-userspace"]),
+        What::Path(_) | What::Load(_) => (&[][..], &["--package", "bench"]),
+    };
+    if setup::run_with(false, more)? == Outcome::Refused {
         return Ok(ExitCode::from(2));
     }
     let workspace = Workspace::find()?;
-    let built =
-        workspace.cargo(["build", "--release", "--package", "bench"]).status().context("cannot run cargo build")?;
+    let built = workspace.cargo(["build", "--release"]).args(packages).status().context("cannot run cargo build")?;
     if !built.success() {
         bail!("what measures could not be built");
     }

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         Command::Demo { keep } => demo::run(keep),
         Command::Kernels => test::run(Scope::Kernels),
         Command::Fuzz { target, seconds } => fuzz::run(target, seconds),
-        Command::Bench { what: _ } => bench::run(),
+        Command::Bench { what } => bench::run(&what),
         Command::Test { quick } => test::run(if quick { Scope::Quick } else { Scope::All }),
     };
     result.unwrap_or_else(|error| {

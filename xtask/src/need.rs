@@ -74,6 +74,17 @@ pub const NEEDS: &[Need] = &[
     Need::new("busybox", Sign::Program("busybox"), Cure::Packages(&["busybox-static"])),
 ];
 
+/// What only `cargo xtask bench dns` needs: the servers that it measures beside `lb`, and the generators of others.
+pub const PEERS: &[Need] = &[
+    Need::new("knotd", Sign::Program("knotd"), Cure::Packages(&["knot", "knot-module-geoip"])),
+    Need::new("kxdpgun", Sign::Program("kxdpgun"), Cure::Packages(&["knot-dnsutils"])),
+    Need::new("nsd", Sign::Program("nsd"), Cure::Packages(&["nsd"])),
+    Need::new("unbound", Sign::Program("unbound"), Cure::Packages(&["unbound"])),
+    Need::new("dnsdist", Sign::Program("dnsdist"), Cure::Packages(&["dnsdist"])),
+    Need::new("dnsperf", Sign::Program("dnsperf"), Cure::Packages(&["dnsperf"])),
+    Need::new("taskset and chrt", Sign::Program("taskset"), Cure::Packages(&["util-linux"])),
+];
+
 impl Need {
     const fn new(name: &'static str, sign: Sign, cure: Cure) -> Self {
         Self { name, sign, cure }

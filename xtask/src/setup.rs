@@ -34,7 +34,15 @@ pub enum Outcome {
 /// # Errors
 /// When a command of the installation fails, or does not bring what it should.
 pub fn run(check: bool) -> anyhow::Result<Outcome> {
-    let missing = look(NEEDS.iter());
+    run_with(check, &[])
+}
+
+/// The same with further needs.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_with(check: bool, more: &'static [Need]) -> anyhow::Result<Outcome> {
+    let missing = look(NEEDS.iter().chain(more));
     if missing.is_empty() {
         eprintln!("nothing is missing");
         return Ok(Outcome::Ready);

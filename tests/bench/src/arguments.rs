@@ -9,6 +9,8 @@ pub enum What {
     Path(PathArguments),
     /// What the tables take in memory and in time: before the first service, and with many services
     Load(LoadArguments),
+    /// DNS answers by lb and by other servers: CPU time, rate and latency
+    Dns(DnsArguments),
 }
 
 /// How the path is measured.
@@ -46,4 +48,48 @@ pub struct LoadArguments {
     /// Backends of each service
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=251))]
     pub backends: u32,
+}
+
+/// How DNS servers are measured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DnsArguments {
+    /// Which of lb's ways to an answer
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = AnswerPath::Kernel)]
+    pub path: AnswerPath,
+    /// Also write each number to this file, as one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Only cases with one of these in their name, parted by semicolons
+    #[arg(long, value_name = "TEXT", value_delimiter = ';')]
+    pub only: Vec<String>,
+    /// Only these subjects, parted by commas: floor, lb, knot, knot-xdp, nsd, unbound, dnsdist
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub subjects: Vec<String>,
+    /// How often each case is measured with each subject, all subjects in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub runs: u32,
+    /// How long each time
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Packets of one run for the path's own cost
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(64..=1 << 30))]
+    pub packets: u32,
+    /// The CPU of the servers; the path's own cost is measured there as well
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub cpu: usize,
+    /// The CPU that asks
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub asking_cpu: usize,
+}
+
+/// A way to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AnswerPath {
+    /// From the program in the kernel
+    Kernel,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.05..=60.0).contains(&seconds) { Ok(seconds) } else { Err("not between 0.05 and 60".into()) }
 }

@@ -60,7 +60,7 @@ pub fn text() -> String {
     let mut text = format!(
         "interfaces = [\"eth0\", \"eth1\"]\nsecret = \"a secret that nobody keeps\"\n[tunnel]\n\
          source_ipv4 = \"10.99.0.0/16\"\nsource_ipv6 = \"fd99::/64\"\n[check.none]\nport = 9\n\
-         [dns]\nlisten = [\"{DNS}\"]\n[[dns.name]]\nname = \"{NAME}\"\n\
+         [dns]\nlisten = [\"{DNS}\"]\nlease_seconds = 0\n[[dns.name]]\nname = \"{NAME}\"\n\
          addresses = [\"198.51.100.1\", \"198.51.100.2\", \"198.51.100.3\", \"198.51.100.4\"]\n"
     );
     for service in SERVICES {

@@ -113,7 +113,7 @@ fn lay_cables(lab: &Lab) -> Result<()> {
 
 /// Puts a program on an interface for as long as the object lives.
 fn attach(object: &mut Object, host: &Host, name: &'static str, index: u32) -> Result<XdpLinkId> {
-    let program = object.program_mut(name)?;
+    let program = object.programs.program_mut(name)?;
     host.inside(|| program.attach_to_if_index(index, XdpMode::Driver))?
         .with_context(|| format!("cannot attach {name} to interface {index}"))
 }
@@ -129,7 +129,7 @@ struct Outcome {
 fn measure(object: &mut Object, lab: &Lab, row: &Row, cpus: &[usize], frames: u32) -> Result<Outcome> {
     let link = attach(object, lab.balancer(), row.program, IN.index)?;
     let outcome = try_measure(object, lab, row, cpus, frames).with_context(|| format!("live frames, {}", row.name));
-    object.program_mut(row.program)?.detach(link)?;
+    object.programs.program_mut(row.program)?.detach(link)?;
     outcome
 }
 
@@ -141,7 +141,7 @@ fn try_measure(object: &mut Object, lab: &Lab, row: &Row, cpus: &[usize], frames
     control.length = frame.len() as u64;
     (control.restored, control.flows, control.flow_mask) = (HEADERS, ADDRESS4, FLOWS - 1);
     (control.interface, control.away) = (CLIENT.into(), OUT.index.into());
-    object.set_control(|cpu| {
+    object.programs.set_control(|cpu| {
         let mut own = control;
         own.first_flow = 0x0a00_0000 + cpu as u64 * FLOWS;
         own
@@ -151,8 +151,8 @@ fn try_measure(object: &mut Object, lab: &Lab, row: &Row, cpus: &[usize], frames
     let (mut rates, mut lost) = (Vec::new(), 0.0_f64);
     for _ in 0..RUNS {
         let tunneled = object.tables.tunneled()?;
-        let before = object.received()?;
-        let elapsed = generate(object.program("generate")?, lab.client(), cpus, &frame, frames)?;
+        let before = object.programs.received()?;
+        let elapsed = generate(object.programs.program("generate")?, lab.client(), cpus, &frame, frames)?;
         let arrived = arrived(object, before, sent)?;
         if row.steered {
             let tunneled = object.tables.tunneled()? - tunneled;
@@ -192,7 +192,7 @@ fn generate(program: &Xdp, client: &Host, cpus: &[usize], frame: &[u8], frames: 
 fn arrived(object: &Object, before: u64, sent: u64) -> Result<u64> {
     let mut last = None;
     wait_until(Duration::from_secs(5), "no more frames arrive", || {
-        let now = object.received().ok()?.saturating_sub(before);
+        let now = object.programs.received().ok()?.saturating_sub(before);
         let ended = now == sent || last.replace(now) == Some(now);
         ended.then_some(now)
     })

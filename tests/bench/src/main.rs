@@ -6,12 +6,16 @@ mod cases;
 mod config;
 #[path = "../../../lb-ebpf/src/control.rs"]
 mod control;
+mod dns;
 mod frames;
 mod live;
 mod load;
 mod measure;
 mod object;
 mod path;
+#[expect(dead_code, reason = "some of it only the programs use")]
+#[path = "../../../lb-ebpf/src/questions.rs"]
+mod questions;
 mod report;
 mod tables;
 
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Bench::parse().what {
         What::Path(arguments) => path::run(&arguments),
         What::Load(arguments) => load::run(&arguments),
+        What::Dns(arguments) => dns::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

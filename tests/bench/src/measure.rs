@@ -1,12 +1,12 @@
 //! Runs cases in the kernel: each is seen to do what it says before it is measured.
 
 use crate::{
-    cases::{Case, PATH},
+    cases::{Action, Case, PATH},
     control::{
         ADDRESS4, ADDRESS4_TAGGED, ADDRESS6, ALL, Control, DATAGRAM4, HEADERS, LINK, ONE_FLOW, ROUNDS, TAGGED,
         TEMPLATE_WORDS,
     },
-    object::Object,
+    object::{Object, Programs},
 };
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::TestRunOptions;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// Runs of a check: a few, as the first one of a program has other caches.
 const CHECKED: u32 = 3;
 /// Runs before a measurement, twice as many packets as the flows that fit some cache.
-const WARMING: u32 = (1 << 17) / ROUNDS;
+pub const WARMING: u32 = (1 << 17) / ROUNDS;
 
 /// A case that does what it says.
 pub struct Ready {
@@ -40,7 +40,8 @@ impl Ready {
         let mut ready = Self { control: control(&case)?, case };
         if ready.case.program == PATH {
             ready.begin(object)?;
-            ready.probe(object, cpu)?;
+            let Self { case, control } = &mut ready;
+            learn(&object.programs, &case.frame, case.action, control, cpu)?;
         } else if ready.case.program == "rounds_encapsulate" {
             ready.control.front = -20;
         }
@@ -59,46 +60,19 @@ impl Ready {
 
     fn begin(&self, object: &mut Object) -> Result<()> {
         object.tables.set_features(self.case.features)?;
-        object.set_control(|_| self.control)?;
+        object.programs.set_control(|_| self.control)?;
         if let Some(frame) = &self.case.before {
-            object.run("probe", TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })?;
+            object.programs.run("probe", TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })?;
         }
         Ok(())
     }
 
     fn run(&self, object: &Object, repeat: u32) -> Result<f64> {
         let options = TestRunOptions { data_in: Some(&self.case.frame), repeat, ..TestRunOptions::default() };
-        let result = object.run(self.case.program, options)?;
+        let result = object.programs.run(self.case.program, options)?;
         let (returned, expected) = (result.return_value, self.case.action);
         ensure!(returned == expected as u32, "the program returned {returned} instead of {expected:?}");
         Ok(result.duration.as_nanos() as f64 / f64::from(ROUNDS))
-    }
-
-    /// One call of the path, to learn how far it moves the frame's ends and what it overwrites.
-    fn probe(&mut self, object: &Object, cpu: usize) -> Result<()> {
-        let Self { case, control } = self;
-        let mut after = vec![0; 4096];
-        let options =
-            TestRunOptions { data_in: Some(&case.frame), data_out: Some(&mut after), ..TestRunOptions::default() };
-        let result = object.run("probe", options)?;
-        ensure!(result.return_value == case.action as u32, "the path returned {}", result.return_value);
-        after.truncate(result.data_size_out as usize);
-        let [start, end, new_start, new_end] = object.control(cpu)?.bounds.map(|address| address as i64);
-        (control.front, control.end) = (new_start - start, new_end - end);
-        // What was cut off is not known to be unchanged.
-        let is_changed = |at: &usize| {
-            let place = usize::try_from(*at as i64 - control.front).ok();
-            place.and_then(|place| after.get(place)) != case.frame.get(*at)
-        };
-        let changed = (0..case.frame.len()).rev().find(is_changed).map_or(0, |last| last + 1);
-        control.restored = match changed {
-            0..=14 => LINK,
-            15..=18 => TAGGED,
-            19..=64 => HEADERS,
-            65..=72 if case.frame.len() >= 72 => HEADERS,
-            _ => ALL,
-        };
-        Ok(())
     }
 
     /// Runs the case and compares what is counted with what it says.
@@ -148,12 +122,43 @@ impl Ready {
     }
 }
 
-fn control(case: &Case) -> Result<Control> {
+/// One call of the path, to learn how far it moves the frame's ends and what it overwrites.
+pub fn learn(programs: &Programs, frame: &[u8], action: Action, control: &mut Control, cpu: usize) -> Result<()> {
+    let mut after = vec![0; 4096];
+    let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..TestRunOptions::default() };
+    let result = programs.run("probe", options)?;
+    ensure!(result.return_value == action as u32, "the path returned {}", result.return_value);
+    after.truncate(result.data_size_out as usize);
+    let [start, end, new_start, new_end] = programs.control(cpu)?.bounds.map(|address| address as i64);
+    (control.front, control.end) = (new_start - start, new_end - end);
+    // What was cut off is not known to be unchanged.
+    let is_changed = |at: &usize| {
+        let place = usize::try_from(*at as i64 - control.front).ok();
+        place.and_then(|place| after.get(place)) != frame.get(*at)
+    };
+    let changed = (0..frame.len()).rev().find(is_changed).map_or(0, |last| last + 1);
+    control.restored = match changed {
+        0..=14 => LINK,
+        15..=18 => TAGGED,
+        19..=64 => HEADERS,
+        65..=72 if frame.len() >= 72 => HEADERS,
+        _ => ALL,
+    };
+    Ok(())
+}
+
+/// What programs are told of a frame that is the same in each round.
+pub fn template(frame: &[u8]) -> Result<Control> {
     let mut control = Control::zeroed();
-    ensure!(case.frame.len() <= TEMPLATE_WORDS * 8, "a frame of {} bytes is too long", case.frame.len());
+    ensure!(frame.len() <= TEMPLATE_WORDS * 8, "a frame of {} bytes is too long", frame.len());
     let template: &mut [u8] = bytemuck::cast_slice_mut(&mut control.template);
-    template.iter_mut().zip(&case.frame).for_each(|(to, from)| *to = *from);
-    control.length = case.frame.len() as u64;
+    template.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+    control.length = frame.len() as u64;
+    Ok(control)
+}
+
+fn control(case: &Case) -> Result<Control> {
+    let mut control = template(&case.frame)?;
     control.flows = case.vary;
     control.flow_mask = u64::from(case.flows - 1);
     control.first_flow = case.first;

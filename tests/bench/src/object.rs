@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunOptions, TestRunResult, Xdp},
     util::nr_cpus,
@@ -15,11 +15,17 @@ use aya::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-bench.bpf.o"));
 const CONTROL_WORDS: usize = size_of::<Control>() / 8;
 
-/// The programs and their maps.
-pub struct Object {
+/// The programs and the maps by which they are told what to do.
+pub struct Programs {
     ebpf: Ebpf,
     control: PerCpuArray<MapData, [u64; CONTROL_WORDS]>,
     received: PerCpuArray<MapData, u64>,
+}
+
+/// The programs and their tables.
+pub struct Object {
+    /// The programs.
+    pub programs: Programs,
     /// What the path looks things up in.
     pub tables: Tables,
 }
@@ -27,7 +33,16 @@ pub struct Object {
 impl Object {
     /// Loads the programs and writes the tables, see [`Tables::write`].
     pub fn load(near: Link, far: Link, others: &[Link]) -> Result<Self> {
-        let mut ebpf = Ebpf::load(OBJECT).context("cannot load the measuring programs")?;
+        let mut programs = Programs::load(&mut EbpfLoader::new())?;
+        let tables = Tables::write(&mut programs.ebpf, near, far, others)?;
+        Ok(Self { programs, tables })
+    }
+}
+
+impl Programs {
+    /// Loads them, with tables that are the loader's if it knows any.
+    pub fn load(loader: &mut EbpfLoader<'_>) -> Result<Self> {
+        let mut ebpf = loader.load(OBJECT).context("cannot load the measuring programs")?;
         for (name, program) in ebpf.programs_mut() {
             let program: &mut Xdp = program.try_into()?;
             let name = name.to_owned();
@@ -35,8 +50,7 @@ impl Object {
         }
         let control = ebpf.take_map("CONTROL").context("no map CONTROL")?.try_into()?;
         let received = ebpf.take_map("RECEIVED").context("no map RECEIVED")?.try_into()?;
-        let tables = Tables::write(&mut ebpf, near, far, others)?;
-        Ok(Self { ebpf, control, received, tables })
+        Ok(Self { ebpf, control, received })
     }
 
     /// The program with this name.

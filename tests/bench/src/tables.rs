@@ -1,6 +1,6 @@
 //! The tables of the path's cases, made by the agent's own code.
 
-use crate::config::{self, BACKENDS, CHANGED, FAR4, NAME, SLOTS};
+use crate::config::{self, BACKENDS, CHANGED, FAR4, SLOTS};
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use lb_common::{
@@ -12,8 +12,7 @@ use lb_userspace::{
     kernel::maps::Maps,
     model::{
         actual::Actual,
-        desired::{Conditions, Desired, Draining},
-        dns::respond::Asked,
+        desired::{self, Conditions, Desired, Draining},
         intent::{Backend, Intent, Limits},
         op::Op,
         reach::{Hop, Way},
@@ -33,8 +32,6 @@ pub struct Link {
 
 /// Where the frames of test runs come in.
 pub const LOOPBACK: Link = Link { index: 1, mac: [2, 0, 0, 0, 0, 1] };
-/// Type A of DNS.
-const A: u16 = 1;
 /// Bytes of the longest packet on all ways.
 const MTU: u16 = 1_500;
 /// A moment, and one at which no adoption window is over yet.
@@ -61,7 +58,9 @@ impl Tables {
         for (drained, now) in [second, first].into_iter().zip(MOMENTS) {
             let drain = |backend: &Backend| ((changed.endpoint, backend.endpoint), Draining::default());
             conditions.drains = drained.iter().map(drain).collect();
-            settle(&Desired::new(&intent, &conditions, now), &mut tables.maps, &mut tables.actual, now)?;
+            let mut desired = Desired::new(&intent, &conditions, now);
+            desired.answers.replace(desired::names(&intent, &conditions).all());
+            settle(&desired, &mut tables.maps, &mut tables.actual, now)?;
         }
         let count = tables.actual.changed_slots();
         ensure!(count == SLOTS as usize, "{count} slots are changed instead of {SLOTS}");
@@ -104,9 +103,6 @@ fn conditions(intent: &Intent, near: Link, far: Link) -> Conditions {
         let hop = Hop { interface: index, destination: [2, 0, 0, 0, 1, 1], source: mac, mtu: MTU };
         conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
         conditions.up.insert(backend.target);
-    }
-    for name in intent.names().iter().filter(|name| name.name == NAME) {
-        conditions.asked.insert(Asked { wire: name.wire.clone(), kind: A });
     }
     conditions
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, process::Command};
-use tests::needs_root;
+use tests::{needs_program, needs_root};
 
 fn bench(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).args(words).output().unwrap();
@@ -53,4 +53,28 @@ fn large_tables_are_written() {
     }
     let said = bench(&["load", "--services", "20", "--backends", "30"]);
     assert!(said.contains("5020 slots, 251 a service") && said.contains("from text to tables"), "{said}");
+}
+
+#[test]
+fn servers_are_measured_side_by_side() {
+    let name = "servers_are_measured_side_by_side";
+    if !needs_root(name) || !needs_program(name, "knotd") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dns.json");
+    let case = "10,000 names";
+    let words = ["dns", "--subjects", "floor,knot", "--only", case, "--runs", "1", "--seconds", "0.2", "--json"];
+    let said = bench(&[&words[..], &[file.to_str().unwrap()]].concat());
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}{said}");
+    for (line, subject) in lines.iter().zip(["floor", "knot"]) {
+        assert_eq!((&line["case"], &line["subject"]), (&case.into(), &subject.into()));
+        assert!(line["own_ns"].is_null() && line["not_run"].is_null(), "{line}");
+        assert!(["server", "generator", "CPU share"].contains(&line["limited_by"].as_str().unwrap()), "{line}");
+        let number = |key: &str| line[key].as_f64().unwrap();
+        assert!(number("cpu_ns") > 0.0 && number("qps") > 0.0 && number("unanswered") < 0.5, "{line}");
+        assert!((number("qps_per_core") * number("cpu_ns") / 1e9 - 1.0).abs() < 0.01, "{line}");
+    }
 }
