@@ -1,5 +1,6 @@
 //! The seam between the path and the bytes of a packet.
 
+use crate::tables::answers::BODY_WORDS;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A header on the wire: any bytes are one, and it may start at any address.
@@ -40,6 +41,14 @@ pub trait Frame {
 
     /// Copies the bytes from `offset` on into `words`, as many as both have. What is left of `words` is unspecified.
     fn load<const WORDS: usize>(&self, offset: usize, words: &mut [u64; WORDS]) -> Option<()>;
+
+    /// The eight bytes of the frame from `offset` on, at most [`OFFSET_MAX`], of which it has at least one and less than eight: what is
+    /// missing is all ones. The frame has eight bytes in all.
+    fn last_word(&self, offset: usize) -> Option<u64>;
+
+    /// Copies `length` bytes of a body, from its byte `from` on, to `offset`: none, or at least eight; more than the rest of the frame
+    /// or of the body, or an offset beyond [`OFFSET_MAX`], is `None`, and some of them may have been copied.
+    fn store(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize, length: usize) -> Option<()>;
 
     /// Drops `by` bytes at the front. `None` if there are fewer; the frame is then as it was.
     fn shrink_front(&mut self, by: usize) -> Option<()>;

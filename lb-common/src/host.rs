@@ -95,6 +95,26 @@ impl Frame for Buffer {
         Some(())
     }
 
+    fn last_word(&self, offset: usize) -> Option<u64> {
+        let bytes = self.bytes().get(offset..).filter(|_| offset <= OFFSET_MAX && self.len() >= 8)?;
+        if !(1..8).contains(&bytes.len()) {
+            return None;
+        }
+        let mut word = [0xff; 8];
+        word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        Some(u64::from_ne_bytes(word))
+    }
+
+    fn store(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize, length: usize) -> Option<()> {
+        if length == 0 {
+            return Some(());
+        }
+        let end = Some(offset + length).filter(|_| length >= 8 && offset <= OFFSET_MAX)?;
+        let to = self.bytes_mut().get_mut(offset..end)?;
+        to.copy_from_slice(bytemuck::bytes_of(body).get(from..from + length)?);
+        Some(())
+    }
+
     fn shrink_front(&mut self, by: usize) -> Option<()> {
         // The kernel leaves at least an Ethernet header.
         if by + Ethernet::LEN > self.len() {
@@ -305,12 +325,16 @@ impl Tables for HostTables {
         *self.samples.borrow_mut().entry(question).or_default() += 1;
     }
 
+    fn once(&self, word: &u64) -> u64 {
+        *word
+    }
+
     fn seconds(&self) -> u64 {
         self.seconds
     }
 
-    fn milliseconds(&self) -> u64 {
-        self.seconds * 1_000 + self.milliseconds
+    fn nanoseconds(&self) -> u64 {
+        self.seconds.wrapping_mul(1_000_000_000).wrapping_add(self.milliseconds * 1_000_000)
     }
 
     fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {

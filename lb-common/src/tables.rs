@@ -458,12 +458,8 @@ pub struct Traffic {
 pub struct Scratch {
     /// The name, folded as it is read.
     pub name: [u64; NAME_WORDS],
-    /// Its length in bytes.
+    /// Its length in bytes, with the root label.
     pub length: u64,
-    /// Its hash.
-    pub hash: u64,
-    /// Its sum for a checksum, before folding to lower case.
-    pub sum: u64,
 }
 
 /// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in
@@ -532,6 +528,8 @@ pub trait Tables {
     fn answer_slot(&self, block: u32, number: u32) -> Option<AnswerSlot>;
     /// The body at this block, and what lies behind it.
     fn body(&self, block: u32) -> Option<&[u64; BODY_WORDS]>;
+    /// Reads a word of the tables that the agent may be storing, just once.
+    fn once(&self, word: &u64) -> u64;
     /// Lends a sequence of this CPU to `work`.
     fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R>;
     /// Lends a bucket of tokens to `work`.
@@ -540,8 +538,8 @@ pub trait Tables {
     fn sample(&self, question: u64);
     /// Seconds of a clock that only goes forward.
     fn seconds(&self) -> u64;
-    /// Milliseconds of the same clock.
-    fn milliseconds(&self) -> u64;
+    /// Nanoseconds of the same clock.
+    fn nanoseconds(&self) -> u64;
     /// Lends this CPU's scratch to `work`, which must not ask for it again.
     fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output>;
     /// Counts a packet sent to a backend.

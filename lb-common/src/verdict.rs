@@ -10,6 +10,8 @@ pub enum Verdict {
     Transmit(Why),
     /// It leaves by the interface with this index.
     Redirect(Why, u32),
+    /// It ends here.
+    Drop(Why),
 }
 
 impl Verdict {
@@ -17,7 +19,7 @@ impl Verdict {
     #[inline(always)]
     pub const fn why(self) -> Why {
         match self {
-            Self::Pass(why) | Self::Transmit(why) | Self::Redirect(why, _) => why,
+            Self::Pass(why) | Self::Transmit(why) | Self::Redirect(why, _) | Self::Drop(why) => why,
         }
     }
 }
@@ -71,8 +73,26 @@ why! {
     TooLongAnswered = "too_long_answered",
     /// An echo request to a service address, answered.
     EchoAnswered = "echo_answered",
-    /// A DNS question, answered.
+    /// A DNS question, answered with what we are the authority for.
     Answered = "answered",
+    /// A DNS question for what we know not to be there, answered so.
+    AnsweredNegative = "answered_negative",
+    /// A DNS question, answered with what another server said a while ago.
+    AnsweredCached = "answered_cached",
+    /// A DNS question whose answer is larger than the client takes: it was told to ask by TCP.
+    DnsTruncated = "dns_truncated",
+    /// A DNS question beyond its clients' rate, told to ask by TCP.
+    DnsSlipped = "dns_slipped",
+    /// A DNS question beyond its clients' rate, dropped.
+    DnsLimited = "dns_limited",
+    /// A DNS question without an answer here, beyond the rate at which its clients may have the agent work; dropped.
+    DnsMissLimited = "dns_miss_limited",
+    /// A DNS question with a cookie of a length that none has, refused (RFC 7873 section 5.2.2).
+    DnsCookieLength = "dns_cookie_length",
+    /// A DNS question after the agent's lease, refused with SERVFAIL as the config wants it.
+    DnsLapseRefused = "dns_lapse_refused",
+    /// A DNS question whose answer was replaced while it was copied, dropped; the client asks again.
+    DnsReplaced = "dns_replaced",
     /// An ARP request for a service address, answered.
     ArpAnswered = "arp_answered",
     /// A neighbour solicitation for a service address, answered.
@@ -105,14 +125,32 @@ why! {
     TooLong = "too_long",
     /// From a NAT backend to this machine, such as the answer to a probe, or to nowhere.
     ReturnNotForwarded = "return_not_forwarded",
-    /// A DNS message that the path does not handle: not one plain question, or an unknown EDNS version.
+    /// Something else than UDP to a DNS address: the agent serves TCP.
+    DnsTcp = "dns_tcp",
+    /// A DNS message in fragments, behind options or extension headers, or of another length than its datagram.
     DnsNotPlain = "dns_not_plain",
+    /// A DNS message from a port that no client has (0), or a server (53): two servers that answer each other never stop.
+    DnsPort = "dns_port",
+    /// A response where questions are expected.
+    DnsResponse = "dns_response",
+    /// A DNS message that is truncated or no query: NOTIFY, an update.
+    DnsOpcode = "dns_opcode",
+    /// A DNS message with not just one question, or with records that a query does not have.
+    DnsCounts = "dns_counts",
+    /// A DNS question whose name has no end.
+    DnsName = "dns_name",
+    /// A DNS question followed by something else than one OPT record, or by more.
+    DnsTrailing = "dns_trailing",
+    /// A DNS question in an unknown version of EDNS.
+    DnsVersion = "dns_version",
+    /// A DNS question with EDNS options that the agent has to answer, too many or malformed ones.
+    DnsOption = "dns_option",
     /// A DNS question without an answer here.
     DnsMiss = "dns_miss",
     /// A DNS question whose answer has outlived its TTL.
     DnsSpent = "dns_spent",
-    /// An answer larger than the client takes.
-    DnsTooLarge = "dns_too_large",
+    /// A DNS question after the agent's lease: it has not said for long that what is here is still right.
+    DnsLapsed = "dns_lapsed",
     /// The frame can't grow to hold the answer or the outer header.
     NoRoom = "no_room",
     /// The tables contradict each other: a slot, backend, interface or setting that should be there is not.

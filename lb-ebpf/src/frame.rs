@@ -8,8 +8,11 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::XdpContext,
 };
-use core::{arch::asm, hint::black_box};
-use lb_common::frame::{Frame, Header, OFFSET_MAX};
+use core::arch::asm;
+use lb_common::{
+    frame::{Frame, Header, OFFSET_MAX},
+    tables::answers::BODY_WORDS,
+};
 
 /// Bytes that can be moved into the headroom: the headers and the question of a DNS message, at most 74 + 255 + 4.
 const MOVED_MAX: usize = 512;
@@ -51,9 +54,7 @@ impl XdpFrame {
         // SAFETY: changes nothing, as was just checked. Linux 6.1 does not remember that check for a value that LLVM spilled
         // before it.
         unsafe { asm!("{0} &= {1}", inout(reg) offset, const OFFSET_MAX) };
-        // LLVM would fold the length of `T` into the offset and compare another register than the one it then reads by,
-        // which the verifier can't follow.
-        let at = black_box(self.start + offset);
+        let at = hidden(self.start + offset);
         if at + size_of::<T>() > self.end {
             return None;
         }
@@ -119,6 +120,39 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn last_word(&self, offset: usize) -> Option<u64> {
+        let missing = (offset + 8).checked_sub(self.len()).filter(|missing| matches!(missing, 1..=7))?;
+        let last: *mut u64 = self.at(self.len().checked_sub(8)?)?;
+        // SAFETY: within the frame; any alignment will do.
+        let word = unsafe { last.read_unaligned() };
+        let bits = missing as u32 * 8;
+        Some(word >> bits | !(u64::MAX >> bits))
+    }
+
+    #[inline(always)]
+    fn store(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize, length: usize) -> Option<()> {
+        match length {
+            0 => Some(()),
+            ..8 => None,
+            ..16 => self.store_ends::<1>(offset, body, from, length),
+            ..32 => self.store_ends::<2>(offset, body, from, length),
+            ..64 => self.store_ends::<4>(offset, body, from, length),
+            64 => self.store_words::<8>(offset, body, from),
+            _ => {
+                let mut done = 0;
+                for _ in 0..BODY_WORDS / 8 {
+                    if done + 64 > length {
+                        break;
+                    }
+                    self.store_words::<8>(offset + done, body, from + done)?;
+                    done += 64;
+                }
+                self.store_words::<8>(offset + length - 64, body, from + length - 64)
+            }
+        }
+    }
+
+    #[inline(always)]
     fn shrink_front(&mut self, by: usize) -> Option<()> {
         self.adjust_head(by as i32)
     }
@@ -146,6 +180,35 @@ impl Frame for XdpFrame {
 }
 
 impl XdpFrame {
+    /// Copies what is at least `WORDS` words long and at most twice as long: its front and its end, which may overlap.
+    #[inline(always)]
+    fn store_ends<const WORDS: usize>(
+        &mut self,
+        offset: usize,
+        body: &[u64; BODY_WORDS],
+        from: usize,
+        length: usize,
+    ) -> Option<()> {
+        self.store_words::<WORDS>(offset, body, from)?;
+        let more = length - WORDS * 8;
+        self.store_words::<WORDS>(offset + more, body, from + more)
+    }
+
+    /// Copies words of a body, from its byte `from` on.
+    #[inline(always)]
+    fn store_words<const WORDS: usize>(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize) -> Option<()> {
+        let to: *mut u64 = self.at::<[u64; WORDS]>(offset)?.cast();
+        if from > (BODY_WORDS - WORDS) * 8 {
+            return None;
+        }
+        let from = hidden(body.as_ptr() as usize + from) as *const u64;
+        for index in 0..WORDS {
+            // SAFETY: both within what was compared just now; any alignment will do.
+            unsafe { to.add(index).write_unaligned(from.add(index).read_unaligned()) };
+        }
+        Some(())
+    }
+
     #[inline(always)]
     fn adjust_head(&mut self, by: i32) -> Option<()> {
         // SAFETY: the context is this program's; all views end here, as `&mut self` tells the borrow checker.
@@ -180,6 +243,15 @@ impl XdpFrame {
         let result = unsafe { bpf_xdp_store_bytes(self.context, 0, moved, keep) };
         if result == 0 { Some(()) } else { None }
     }
+}
+
+/// The same address, of which LLVM knows nothing: it would fold the length of what is there into the offset and compare another
+/// register than the one it then reads by, which the verifier can't follow.
+#[inline(always)]
+fn hidden(mut address: usize) -> usize {
+    // SAFETY: changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) address, options(pure, nomem, preserves_flags, nostack)) };
+    address
 }
 
 /// The same length, 1 to `MASK` + 1, in a form that tells every verifier so: 6.1 does not conclude from `!= 0` that a length is

@@ -5,7 +5,7 @@ use crate::{
     maps::{DEVICES, Maps},
 };
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     programs::XdpContext,
 };
 use aya_log_ebpf::error;
@@ -38,6 +38,7 @@ fn act(maps: &Maps, verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) => XDP_PASS,
         Verdict::Transmit(_) => XDP_TX,
+        Verdict::Drop(_) => XDP_DROP,
         Verdict::Redirect(_, interface) => match DEVICES.redirect(interface, 0) {
             Ok(action) => action,
             Err(_) => {

@@ -273,15 +273,21 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn once(&self, word: &u64) -> u64 {
+        // SAFETY: a valid reference.
+        unsafe { core::ptr::from_ref(word).read_volatile() }
+    }
+
+    #[inline(always)]
     fn seconds(&self) -> u64 {
         // SAFETY: the helper takes nothing. The coarse clock costs 12 ns instead of 38, and seconds is all that TTLs know.
         unsafe { bpf_ktime_get_coarse_ns() / 1_000_000_000 }
     }
 
     #[inline(always)]
-    fn milliseconds(&self) -> u64 {
+    fn nanoseconds(&self) -> u64 {
         // SAFETY: as for the seconds. It moves on by a few milliseconds at a time.
-        unsafe { bpf_ktime_get_coarse_ns() / 1_000_000 }
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

@@ -76,7 +76,7 @@ fn flow<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Resu
         return forward::come_back(frame, tables, settings, packet);
     };
     if service.flags & DNS != 0 {
-        return answer::answer(frame, tables, settings, packet);
+        return answer::answer(frame, tables, settings, service, packet);
     }
     let flow = FlowKey::new(&packet.from, &packet.to, service.id);
     let (slot, hash) = slot::slot(tables, settings, service, &flow)?;

@@ -2,7 +2,7 @@
 
 use super::{ethernet::Addresses, header, ipv4::Ipv4, ipv6::Ipv6, transport::Udp};
 use zerocopy::byteorder::{
-    little_endian::{U32 as Le32, U64 as Le64},
+    little_endian::{U16 as Le16, U32 as Le32, U64 as Le64},
     network_endian::{U16, U32},
 };
 
@@ -25,16 +25,6 @@ header!(
 );
 
 header!(
-    /// What follows a question's name.
-    QuestionTail = 4 {
-        /// The type asked for.
-        kind: U16,
-        /// The class, nearly always 1.
-        class: U16,
-    }
-);
-
-header!(
     /// The pseudo record of EDNS without its options (RFC 6891 section 6.1.2).
     Opt = 11 {
         /// Zero: the root.
@@ -51,26 +41,84 @@ header!(
 );
 
 header!(
-    /// An A record whose owner is the question's name, by words.
-    RecordA = 16 {
-        /// Owner, type, class and the upper half of the TTL.
-        first: Le64,
-        /// The lower half, the length and the address.
-        second: Le64,
+    /// An EDNS option without its data (RFC 6891 section 6.1.2).
+    OptionHead = 4 {
+        /// What it is.
+        code: U16,
+        /// Bytes that follow.
+        length: U16,
     }
 );
 
 header!(
-    /// An AAAA record whose owner is the question's name, by words.
-    RecordAaaa = 28 {
-        /// Owner, type, class and the upper half of the TTL.
+    /// [`DnsHeader`] by the words it is read and written by, in the order of the wire.
+    DnsStart = 12 {
+        /// Chosen by the client.
+        id: Le16,
+        /// Flags, questions, answers and authorities.
+        middle: Le64,
+        /// Additional records.
+        additionals: Le16,
+    }
+);
+
+header!(
+    /// Eight bytes of a name, as a word in the order of the wire.
+    NameWord = 8 {
+        /// The bytes.
+        word: Le64,
+    }
+);
+
+header!(
+    /// The front of any COOKIE option.
+    ClientCookie = 12 {
+        /// Code and length.
+        head: OptionHead,
+        /// The client's cookie.
+        client: Le64,
+    }
+);
+
+header!(
+    /// A record's TTL, as a word in the order of the wire.
+    Ttl = 4 {
+        /// Seconds.
+        seconds: Le32,
+    }
+);
+
+header!(
+    /// What follows a question's name, as a word.
+    QuestionEnd = 4 {
+        /// Type and class in the order of the wire.
+        word: Le32,
+    }
+);
+
+header!(
+    /// [`Opt`] by words.
+    OptWords = 11 {
+        /// Name, type, size and all but the end of the flags.
         first: Le64,
-        /// The lower half, the length and the start of the address.
-        second: Le64,
-        /// The middle of the address.
-        third: Le64,
-        /// Its end.
-        last: Le32,
+        /// The end of the flags, and the first byte of the length.
+        middle: Le16,
+        /// The rest of the length.
+        last: u8,
+    }
+);
+
+header!(
+    /// A COOKIE option (RFC 7873) with a server's cookie (RFC 9018), by words.
+    CookieOption = 28 {
+        /// Code and length.
+        head: Le32,
+        /// The client's cookie.
+        client: Le64,
+        /// Version, reserved bytes and time.
+        stamp: Le64,
+        /// What the server adds.
+        hash: Le64,
     }
 );
 
@@ -86,7 +134,7 @@ header!(
         /// The transport's header.
         udp: Udp,
         /// The message's header.
-        dns: DnsHeader,
+        dns: DnsStart,
     }
 );
 
@@ -102,10 +150,12 @@ header!(
         /// The transport's header.
         udp: Udp,
         /// The message's header.
-        dns: DnsHeader,
+        dns: DnsStart,
     }
 );
 
+/// The port of DNS servers.
+pub const PORT: u16 = 53;
 /// A response.
 pub const RESPONSE: u16 = 0x8000;
 /// The answer of an authority.
@@ -114,6 +164,14 @@ pub const AUTHORITATIVE: u16 = 0x0400;
 pub const RECURSION_DESIRED: u16 = 0x0100;
 /// Checking disabled.
 pub const CHECKING_DISABLED: u16 = 0x0010;
+/// Truncated.
+pub const TRUNCATED: u16 = 0x0200;
+/// The response code.
+pub const RCODE: u16 = 0x000f;
+/// Response code: the question can't be read.
+pub const FORMERR: u16 = 1;
+/// Response code: no answer can be given.
+pub const SERVFAIL: u16 = 2;
 /// QR, opcode and TC: all zero in a plain query.
 pub const NOT_PLAIN: u16 = 0xfa00;
 /// Type A.
@@ -122,6 +180,10 @@ pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
 /// Type OPT.
 pub const OPT: u16 = 41;
+/// EDNS option: which server is this? (RFC 5001)
+pub const NSID: u16 = 3;
+/// EDNS option: cookies (RFC 7873).
+pub const COOKIE: u16 = 10;
 /// Class IN.
 pub const IN: u16 = 1;
 /// DNSSEC OK, in [`Opt::extended`]; repeated in the reply (RFC 3225 section 3).

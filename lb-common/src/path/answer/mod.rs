@@ -1,0 +1,181 @@
+//! A DNS question turned into its answer, in place.
+//!
+//! What is handled: one plain question (RFC 1035) with or without EDNS version 0 (RFC 6891). Everything else, and every
+//! question without an answer in the tables, passes to the agent, as often as its clients may have that.
+
+mod age;
+mod edns;
+mod find;
+mod limit;
+mod message;
+mod pick;
+mod question;
+mod reply;
+
+pub use question::{lower_case, name_hash};
+
+use super::parse::Packet;
+use crate::{
+    dns::{client, cookie},
+    frame::Frame,
+    tables::{
+        FAMILY_4, Scratch, ScratchWork, Service, Settings, Tables,
+        answers::{CACHED, COOKIES, DnsSettings, LEASED, LIMITED, Lapse, NEGATIVE},
+    },
+    verdict::{Verdict, Why},
+    wire::{
+        dns::{DnsFrame4, DnsFrame6, FORMERR, SERVFAIL, TRUNCATED},
+        transport::UDP,
+    },
+};
+use edns::Edns;
+use message::Message;
+use question::Question;
+use reply::Reply;
+
+/// Answers a question that came to a DNS address.
+#[inline(always)]
+pub fn answer<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    service: &Service,
+    packet: &Packet,
+) -> Result<Verdict, Why> {
+    if packet.protocol != UDP {
+        return Err(Why::DnsTcp);
+    }
+    let dns = tables.dns().ok_or(Why::Inconsistent)?;
+    let asked = Asked { tables, settings, dns, region: tables.once(&service.region), packet };
+    tables.with_scratch(Answering { frame, asked }).unwrap_or(Err(Why::Inconsistent))
+}
+
+/// What a question is answered from.
+struct Asked<'a, T> {
+    tables: &'a T,
+    settings: &'a Settings,
+    dns: &'a DnsSettings,
+    /// The index, as a word of [`crate::tables::Region`].
+    region: u64,
+    packet: &'a Packet,
+}
+
+impl<T: Tables> Asked<'_, T> {
+    /// What the client is taken for.
+    #[inline(always)]
+    fn client(&self) -> u32 {
+        client::hash(&self.settings.keys, self.dns, &self.packet.from.address, self.packet.family)
+    }
+}
+
+struct Answering<'a, F, T> {
+    frame: &'a mut F,
+    asked: Asked<'a, T>,
+}
+
+impl<F: Frame, T: Tables> ScratchWork for Answering<'_, F, T> {
+    type Output = Result<Verdict, Why>;
+
+    #[inline(always)]
+    fn run(self, scratch: &mut Scratch) -> Self::Output {
+        let Self { frame, asked } = self;
+        let mut is_valid = false;
+        let result = match asked.packet.family {
+            FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, &asked, scratch, &mut is_valid),
+            _ => answer_over::<DnsFrame6, F, T>(frame, &asked, scratch, &mut is_valid),
+        };
+        match result {
+            Err(_) if asked.dns.features & LIMITED != 0 && !is_valid && !limit::takes_miss(&asked) => {
+                Ok(Verdict::Drop(Why::DnsMissLimited))
+            }
+            result => result,
+        }
+    }
+}
+
+#[inline(always)]
+fn answer_over<M: Message, F: Frame, T: Tables>(
+    frame: &mut F,
+    asked: &Asked<'_, T>,
+    scratch: &mut Scratch,
+    is_valid: &mut bool,
+) -> Result<Verdict, Why> {
+    let question = question::read::<M, F>(frame, asked, scratch)?;
+    let edns = edns::read::<M, F>(frame, asked.packet, &question)?;
+    let clock = if asked.dns.features == 0 { 0 } else { asked.tables.nanoseconds() };
+    let mut reply = match cookie_of(frame, asked, &edns, clock)? {
+        CookieOf::None => decide(asked, scratch, &question, &edns, clock, 0)?,
+        CookieOf::Checked(checked) => {
+            *is_valid = checked.is_valid;
+            let reply = decide(asked, scratch, &question, &edns, clock, reply::COOKIE_LENGTH)?;
+            Reply { cookie: Some(checked.reply), ..reply }
+        }
+        CookieOf::Malformed => Reply::bare(FORMERR, Why::DnsCookieLength),
+    };
+    if asked.dns.features & LIMITED != 0 && !*is_valid && !limit::takes_answer(asked, clock) {
+        if !limit::slips(asked) {
+            return Ok(Verdict::Drop(Why::DnsLimited));
+        }
+        let cookie = reply.cookie.filter(|_| usize::from(edns.options_length) >= reply::COOKIE_LENGTH);
+        reply = Reply { cookie, ..Reply::bare(TRUNCATED, Why::DnsSlipped) };
+    }
+    reply::write::<M, F, T>(frame, asked, &question, &edns, &reply)
+}
+
+/// What came of the COOKIE option.
+enum CookieOf {
+    /// There is none, or cookies are nothing to us.
+    None,
+    Checked(cookie::Checked),
+    /// Of a length that none has.
+    Malformed,
+}
+
+#[inline(always)]
+fn cookie_of<F: Frame, T: Tables>(frame: &F, asked: &Asked<'_, T>, edns: &Edns, clock: u64) -> Result<CookieOf, Why> {
+    let Some(sent) = edns.cookie.filter(|_| asked.dns.features & COOKIES != 0) else { return Ok(CookieOf::None) };
+    if !cookie::is_length(sent.length) {
+        return Ok(CookieOf::Malformed);
+    }
+    let (client, server) = edns::cookie(frame, sent)?;
+    let DnsSettings { cookie_secrets, wall_offset, .. } = asked.dns;
+    let now = (clock / 1_000_000_000).wrapping_add(*wall_offset) as u32;
+    let address = &asked.packet.from.address;
+    Ok(CookieOf::Checked(cookie::check(cookie_secrets, address, asked.packet.family, now, client, server)))
+}
+
+/// Finds the answer; `more` is how many bytes of options the reply has.
+#[inline(always)]
+fn decide<'t, T: Tables>(
+    asked: &Asked<'t, T>,
+    scratch: &Scratch,
+    question: &Question,
+    edns: &Edns,
+    clock: u64,
+    more: usize,
+) -> Result<Reply<'t>, Why> {
+    let found = find::find(asked, scratch, question, edns)?;
+    let class = found.class();
+    let flags = found.flags();
+    let mut elapsed = 0;
+    if class & CACHED != 0 {
+        elapsed = age::elapsed(&found, if clock == 0 { asked.tables.seconds() } else { clock / 1_000_000_000 })?;
+    } else if asked.dns.features & LEASED != 0 && limit::is_over(asked.dns.lease_until, clock) {
+        return if asked.dns.features >> 32 & 3 == Lapse::Fail as u64 {
+            Ok(Reply::bare(flags & reply::AVAILABLE | SERVFAIL, Why::DnsLapseRefused))
+        } else {
+            Err(Why::DnsLapsed)
+        };
+    }
+    if question.size + found.length() + edns.reply_length() + more > edns.limit {
+        return Ok(Reply::bare(flags | TRUNCATED, Why::DnsTruncated));
+    }
+    let why = if class & CACHED != 0 {
+        Why::AnsweredCached
+    } else if class & NEGATIVE != 0 {
+        Why::AnsweredNegative
+    } else {
+        Why::Answered
+    };
+    Ok(Reply { flags, found: Some(found), elapsed, cookie: None, why })
+}
