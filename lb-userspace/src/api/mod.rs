@@ -2,7 +2,13 @@
 
 pub mod client;
 
-use crate::{model::intent::Service, status::Status};
+use crate::{
+    model::{
+        explain::{Ask, Explanation},
+        intent::Service,
+    },
+    status::Status,
+};
 use anyhow::{Context as _, Result, bail};
 use axum::{
     Json, Router,
@@ -40,6 +46,8 @@ pub enum Command {
         /// Done.
         reply: Reply<()>,
     },
+    /// What does the path do with a packet?
+    Explain(Box<Ask>, Reply<Explanation>),
     /// Attach to all interfaces of the config; says how many.
     Attach(Reply<usize>),
     /// Detach from all interfaces; says how many.
@@ -147,6 +155,7 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/drain", post(drain))
+        .route("/explain", post(explain))
         .route("/attach", post(attach))
         .route("/detach", post(detach))
         .with_state(commands);
@@ -165,6 +174,10 @@ async fn drain(commands: Commands, Json(request): Json<DrainRequest>) -> Result<
     let DrainRequest { service, backend, drain, seconds } = request;
     let limit = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     ask(commands, |reply| Command::Drain { service, backend, drain, limit, reply }).await.map(Json)
+}
+
+async fn explain(commands: Commands, Json(ask): Json<Ask>) -> Result<Json<Explanation>, Refusal> {
+    self::ask(commands, |reply| Command::Explain(ask.into(), reply)).await.map(Json)
 }
 
 async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {

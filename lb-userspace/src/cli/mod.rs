@@ -3,6 +3,7 @@
 mod check;
 mod decap;
 mod detach;
+mod explain;
 mod run;
 mod status;
 
@@ -51,6 +52,9 @@ enum Verb {
         #[command(flatten)]
         agent: Agent,
     },
+    /// Tell what the data path does with a packet by what the maps hold now, and why; none is sent.
+    #[command(subcommand)]
+    Explain(explain::Verb),
     /// Change a backend.
     #[command(subcommand)]
     Backend(BackendVerb),
@@ -112,6 +116,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Run { config } => run::run(&config),
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
+        Verb::Explain(verb) => wait(explain::explain(verb)),
         Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
         Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
         Verb::Attach { agent } => wait(async move {

@@ -4,6 +4,7 @@ pub mod actual;
 pub mod backends;
 pub mod desired;
 pub mod dns;
+pub mod explain;
 pub mod flows;
 pub mod health;
 pub mod host;
