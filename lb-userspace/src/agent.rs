@@ -2,6 +2,8 @@
 //!
 //! This is the only place with channels and `select!`.
 
+mod answers;
+mod cache;
 mod drain;
 mod explain;
 mod inherit;
@@ -23,7 +25,8 @@ use crate::{
     link_groups::LinkGroups,
     model::{
         actual::Actual,
-        desired::{self, Conditions, Desired},
+        answers::negatives::Negatives,
+        desired::{Conditions, Desired},
         dns::{names::Names, respond::Asked},
         flows::FlowCounts,
         health::Health,
@@ -45,7 +48,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinHandle, block_in_place},
-    time::{Instant as Deadline, sleep_until},
+    time::{Instant as Deadline, interval, sleep_until},
 };
 use touched::{Index, Touched};
 
@@ -55,6 +58,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const REFRESH: Duration = Duration::from_secs(10);
 /// After this it is tried again to make the tables what they should be.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the kernel is told that the agent is there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
 const ASKED: usize = 1_024;
 
@@ -73,6 +78,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
+    let mut beats = interval(HEARTBEAT);
     loop {
         tokio::select! {
             Some(probed) = probed.recv() => agent.probed(probed),
@@ -86,6 +92,10 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
                 agent.look_up_ways().await;
             }
             () = sleep_until(agent.wakes()) => agent.wake(),
+            _ = beats.tick() => {
+                agent.beat();
+                continue;
+            }
             Some(command) = commanded.recv() => agent.command(command).await,
             _ = reload.recv() => agent.reload().await,
             _ = terminate.recv() => break,
@@ -142,6 +152,7 @@ struct Agent {
     flows: FlowCounts,
     link_groups: LinkGroups,
     names: watch::Sender<Arc<Names>>,
+    negatives: Negatives,
     listener: Option<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
     counts: Arc<Counts>,
@@ -187,12 +198,14 @@ impl Agent {
             flows: FlowCounts::default(),
             link_groups: LinkGroups::default(),
             names: watch::Sender::default(),
+            negatives: Negatives::default(),
             listener: None,
             asked,
             counts: Arc::default(),
             intent,
         };
         agent.inherit();
+        block_in_place(|| agent.inherit_answers())?;
         agent.warn_of_sizes();
         let listener = Listener::bind(agent.intent.dns())?;
         agent.keep_probes();
@@ -210,8 +223,6 @@ impl Agent {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
-
-    fn asked(&mut self, _: Asked) {}
 
     fn listen(&mut self, listener: Listener) {
         let serve = listener.run(self.names.subscribe(), self.asked.clone(), Arc::clone(&self.counts));
@@ -260,6 +271,8 @@ impl Agent {
         let (desired, maps, actual) = (&self.desired, &mut self.maps, &mut self.actual);
         let steps = block_in_place(|| settle::settle(desired, maps, actual, now))?;
         self.unsettled = false;
+        self.beat();
+        self.desired.answers.forget(self.actual.answers.reached.as_ref());
         self.next = [self.actual.first_end(), self.next_deadline(now)].into_iter().flatten().min();
         self.plan_sweep();
         if steps > 0 {
@@ -274,12 +287,14 @@ impl Agent {
         if self.renewed {
             let mut desired = Desired::new(&self.intent, &self.conditions, now);
             desired.share(&self.desired);
+            desired.keep_answers(std::mem::take(&mut self.desired));
             self.desired = desired;
-            self.renewed = false;
         } else {
             self.desired.refresh(&self.intent, &self.conditions, now, services.into_iter());
         }
-        self.names.send_replace(Arc::new(desired::names(&self.intent, &self.conditions)));
+        self.fold_names();
+        self.renewed = false;
+        self.beat();
         self.join_groups();
     }
 
@@ -300,6 +315,18 @@ impl Agent {
             Command::Detach(reply) => {
                 self.detached = true;
                 let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
+            }
+            Command::CacheList(reply) => {
+                let _ = reply.send(self.cache_list().map_err(|error| Refusal::failed(&error)));
+            }
+            Command::CacheShow { name, reply } => {
+                let _ = reply.send(self.cache_show(&name));
+            }
+            Command::CacheFlush { name, reply } => {
+                let _ = reply.send(self.cache_flush(&name));
+            }
+            Command::Top(reply) => {
+                let _ = reply.send(self.top().map_err(|error| Refusal::failed(&error)));
             }
         }
     }

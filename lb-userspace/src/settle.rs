@@ -11,6 +11,7 @@ use crate::{
         plan::plan,
     },
 };
+use lb_common::tables::answers::DnsSettings;
 use std::time::Duration;
 
 /// Plans that follow each other until nothing is left to do. One is usual, two more make room.
@@ -19,8 +20,8 @@ const PLANS: usize = 4;
 /// Makes the maps what they should be, and says how many steps that took. What was done is recorded: after an error the next plan
 /// goes on from there.
 pub fn settle(desired: &Desired, maps: &mut Maps, actual: &mut Actual, now: Duration) -> anyhow::Result<usize> {
-    let mut steps = 0;
-    for _ in 0..PLANS {
+    let (mut steps, mut plans) = (0, 0);
+    while plans < PLANS {
         let ops = plan(desired, actual, now)?;
         for op in &ops {
             apply(op, maps, actual)?;
@@ -29,8 +30,17 @@ pub fn settle(desired: &Desired, maps: &mut Maps, actual: &mut Actual, now: Dura
             break;
         }
         steps += ops.len();
+        // Of many answers each plan has some.
+        if !ops.iter().any(|op| matches!(op, Op::FollowAnswers { .. })) {
+            plans += 1;
+        }
     }
     Ok(steps)
+}
+
+/// Says that the agent is there: moves on until when its answers hold.
+pub fn heartbeat(settings: DnsSettings, maps: &mut Maps, actual: &mut Actual) -> Result<(), KernelError> {
+    if actual.dns == Some(settings) { Ok(()) } else { apply(&Op::PutDns(settings), maps, actual) }
 }
 
 /// Sweeps the flow tables: makes clean what is, and forgets what need not be known.

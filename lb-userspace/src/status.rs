@@ -101,8 +101,87 @@ pub struct DnsStatus {
     pub names: usize,
     /// Answers that the kernel holds.
     pub answers_in_kernel: usize,
+    /// Those of them that say that there is no such name or record, and are there because they are asked for.
+    pub negatives_in_kernel: usize,
+    /// Bytes that they and their index take.
+    pub answer_bytes: u64,
+    /// Bytes of memory of the maps that they are in.
+    pub answer_memory: u64,
+    /// Answers that the kernel should hold and does not: for want of room, or too long.
+    pub left_to_agent: usize,
     /// Questions that the kernel answered.
     pub answered_by_kernel: u64,
     /// What came to the agent.
     pub agent: CountsSnapshot,
+}
+
+/// Answers that the kernel holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerList {
+    /// How many there are.
+    pub total: usize,
+    /// The first of them.
+    pub answers: Vec<AnswerStatus>,
+}
+
+/// An answer that the kernel holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerStatus {
+    /// The name.
+    pub name: String,
+    /// The type.
+    pub kind: String,
+    /// `authoritative`; `negative` if it is there because it was asked for.
+    pub class: String,
+    /// How one is chosen of several: `only`, `turn`, `random`, `client`.
+    pub pick: String,
+    /// Rendered bodies.
+    pub bodies: usize,
+    /// Slots that lead to them.
+    pub slots: usize,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Seconds until it is no longer answered with; none: it is for ever.
+    pub ends_in_seconds: Option<u64>,
+}
+
+/// An answer with what the maps hold of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerDetail {
+    /// The answer.
+    pub answer: AnswerStatus,
+    /// Its bodies.
+    pub bodies: Vec<AnswerBody>,
+}
+
+/// A rendered body as the maps hold it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerBody {
+    /// Where it is.
+    pub block: u32,
+    /// Its generation.
+    pub generation: u16,
+    /// The response code.
+    pub code: String,
+    /// How many records it has.
+    pub records: u32,
+    /// How many of them are rotated.
+    pub rotated: u16,
+    /// The records on the wire, in hexadecimal digits.
+    pub data: String,
+    /// The map holds what was written.
+    pub is_as_written: bool,
+}
+
+/// A name that is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TopName {
+    /// The name.
+    pub name: String,
+    /// The type.
+    pub kind: String,
+    /// How often it was sampled.
+    pub samples: u64,
+    /// Its part of all samples.
+    pub share: f64,
 }

@@ -15,11 +15,15 @@ use crate::{
 };
 use anyhow::Result;
 use lb_common::{
-    tables::{Endpoint, Traffic},
+    tables::{Endpoint, Traffic, answers::BLOCK_WORDS},
     verdict::Why,
     wire::transport::TCP,
 };
 use std::{collections::BTreeSet, net::SocketAddr};
+
+/// Questions that the kernel answered.
+const ANSWERED: [Why; 3] = [Why::Answered, Why::AnsweredNegative, Why::AnsweredCached];
+const BLOCK_BYTES: u64 = BLOCK_WORDS as u64 * 8;
 
 impl Agent {
     /// The state of everything.
@@ -40,8 +44,12 @@ impl Agent {
             dns: DnsStatus {
                 listen: self.intent.dns().to_vec(),
                 names: self.intent.names().len(),
-                answers_in_kernel: 0,
-                answered_by_kernel: counts.get(&Why::Answered).copied().unwrap_or_default(),
+                answers_in_kernel: self.actual.answers.held.len(),
+                negatives_in_kernel: self.actual.answers.cached.len(),
+                answer_bytes: self.actual.answers.room.pages.taken() * BLOCK_BYTES,
+                answer_memory: self.maps.answer_bytes(),
+                left_to_agent: self.desired.answers.refused().len() + self.actual.answers.left.len(),
+                answered_by_kernel: ANSWERED.iter().filter_map(|why| counts.get(why)).sum(),
                 agent: self.counts.snapshot(),
             },
             packets: counts.into_iter().map(|(why, count)| (why.name().into(), count)).collect(),

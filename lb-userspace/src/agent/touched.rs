@@ -44,6 +44,7 @@ impl Index {
 pub struct Touched {
     any: bool,
     services: BTreeSet<usize>,
+    targets: BTreeSet<Target>,
 }
 
 impl Touched {
@@ -55,6 +56,7 @@ impl Touched {
     /// All that goes by the health of a target.
     pub fn target(&mut self, target: &Target, index: &Index, conditions: &Conditions) {
         self.rest();
+        self.targets.insert(*target);
         self.services.extend(index.by_target.get(target).into_iter().flatten());
         for (key, _) in conditions.leaving.iter().filter(|(_, leaving)| leaving.target.as_ref() == Some(target)) {
             self.service(&key.service, index);
@@ -85,6 +87,11 @@ impl Touched {
     /// Whether there is anything.
     pub fn is_any(&self) -> bool {
         self.any
+    }
+
+    /// Forgets whose health it was, and says it.
+    pub fn take_targets(&mut self) -> BTreeSet<Target> {
+        std::mem::take(&mut self.targets)
     }
 
     /// Forgets it and says which services it was.

@@ -7,7 +7,7 @@ use crate::{
         explain::{Ask, Explanation},
         intent::Service,
     },
-    status::Status,
+    status::{AnswerDetail, AnswerList, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
 use axum::{
@@ -52,6 +52,24 @@ pub enum Command {
     Attach(Reply<usize>),
     /// Detach from all interfaces; says how many.
     Detach(Reply<usize>),
+    /// Which answers does the kernel hold?
+    CacheList(Reply<AnswerList>),
+    /// What does it hold of a name?
+    CacheShow {
+        /// The name.
+        name: String,
+        /// What it holds.
+        reply: Reply<Vec<AnswerDetail>>,
+    },
+    /// Have it hold nothing of a name, or have that written anew; says how many answers that were.
+    CacheFlush {
+        /// The name.
+        name: String,
+        /// Done.
+        reply: Reply<usize>,
+    },
+    /// Which names is the kernel asked for most?
+    Top(Reply<Vec<TopName>>),
 }
 
 /// Why a command was not carried out.
@@ -113,6 +131,14 @@ pub struct DrainRequest {
     pub seconds: Option<u32>,
 }
 
+/// Which name is meant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRequest {
+    /// The name.
+    pub name: String,
+}
+
 /// How many interfaces a command was carried out on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Interfaces {
@@ -158,6 +184,10 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
         .route("/explain", post(explain))
         .route("/attach", post(attach))
         .route("/detach", post(detach))
+        .route("/dns/cache", get(cache_list))
+        .route("/dns/cache/show", post(cache_show))
+        .route("/dns/cache/flush", post(cache_flush))
+        .route("/dns/top", get(top))
         .with_state(commands);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the API stopped");
@@ -186,6 +216,22 @@ async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
 
 async fn detach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
     ask(commands, Command::Detach).await.map(|interfaces| Json(Interfaces { interfaces }))
+}
+
+async fn cache_list(commands: Commands) -> Result<Json<AnswerList>, Refusal> {
+    ask(commands, Command::CacheList).await.map(Json)
+}
+
+async fn cache_show(commands: Commands, Json(request): Json<NameRequest>) -> Result<Json<Vec<AnswerDetail>>, Refusal> {
+    ask(commands, |reply| Command::CacheShow { name: request.name, reply }).await.map(Json)
+}
+
+async fn cache_flush(commands: Commands, Json(request): Json<NameRequest>) -> Result<Json<usize>, Refusal> {
+    ask(commands, |reply| Command::CacheFlush { name: request.name, reply }).await.map(Json)
+}
+
+async fn top(commands: Commands) -> Result<Json<Vec<TopName>>, Refusal> {
+    ask(commands, Command::Top).await.map(Json)
 }
 
 async fn ask<T>(State(commands): Commands, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {

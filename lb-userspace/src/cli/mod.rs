@@ -3,6 +3,7 @@
 mod check;
 mod decap;
 mod detach;
+mod dns;
 mod explain;
 mod run;
 mod status;
@@ -52,6 +53,9 @@ enum Verb {
         #[command(flatten)]
         agent: Agent,
     },
+    /// Show what the kernel answers of DNS.
+    #[command(subcommand)]
+    Dns(dns::Verb),
     /// Tell what the data path does with a packet by what the maps hold now, and why; none is sent.
     #[command(subcommand)]
     Explain(explain::Verb),
@@ -116,6 +120,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Run { config } => run::run(&config),
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
+        Verb::Dns(verb) => wait(dns::run(verb)),
         Verb::Explain(verb) => wait(explain::explain(verb)),
         Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
         Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),

@@ -64,9 +64,17 @@ fn text(status: &Status) -> String {
         lines.push(String::new());
         lines.push(format!("dns  {}  {} name(s)", listen.join(" "), dns.names));
         lines.push(format!(
-            "  answered by the kernel {}, by the agent {}; {} answer(s) in the kernel",
-            dns.answered_by_kernel, dns.agent.queries, dns.answers_in_kernel
+            "  answered by the kernel {}, by the agent {}; {} answer(s) in the kernel ({} of them negative) in {} KiB of {} KiB",
+            dns.answered_by_kernel,
+            dns.agent.queries,
+            dns.answers_in_kernel,
+            dns.negatives_in_kernel,
+            dns.answer_bytes.div_ceil(1_024),
+            dns.answer_memory.div_ceil(1_024)
         ));
+        if dns.left_to_agent > 0 {
+            lines.push(format!("  {} answer(s) left to the agent: too long, or there is no room", dns.left_to_agent));
+        }
     }
     lines.push(String::new());
     lines.push(format!("tracked flows  {}", status.tracked_flows));

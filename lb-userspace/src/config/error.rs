@@ -1,7 +1,6 @@
 //! What can be wrong with a config: each with its place, what it is, and what to write instead.
 
 use crate::model::intent::Mode;
-use lb_common::tables::MAX_RECORDS;
 use std::{fmt, io, net::IpAddr, path::PathBuf};
 use thiserror::Error;
 
@@ -16,12 +15,11 @@ pub struct ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        for (index, ConfigError { line, place, problem }) in self.errors.iter().enumerate() {
+        for (index, ConfigError { file, line, place, problem }) in self.errors.iter().enumerate() {
             if index > 0 {
                 writeln!(formatter)?;
             }
-            write!(formatter, "{path}:")?;
+            write!(formatter, "{}:", file.as_deref().unwrap_or(&self.path).display())?;
             if let Some(line) = line {
                 write!(formatter, "{line}:")?;
             }
@@ -34,6 +32,8 @@ impl fmt::Display for ConfigErrors {
 /// One thing that is wrong.
 #[derive(Debug)]
 pub struct ConfigError {
+    /// The file, if it is one that the config names.
+    pub file: Option<PathBuf>,
     /// The line, counted from one; none if something is missing in the whole file.
     pub line: Option<usize>,
     /// The part of the config.
@@ -50,7 +50,10 @@ pub enum Place {
     Check(String),
     Service(String),
     Dns,
+    DnsLimit,
+    Domain(String),
     Name(String),
+    Records,
     Tunnel,
     Tracking,
     Limits,
@@ -63,7 +66,10 @@ impl fmt::Display for Place {
             Self::Check(name) => write!(formatter, "check `{name}`: "),
             Self::Service(name) => write!(formatter, "service `{name}`: "),
             Self::Dns => write!(formatter, "dns: "),
+            Self::DnsLimit => write!(formatter, "dns.limit: "),
+            Self::Domain(name) => write!(formatter, "domain `{name}`: "),
             Self::Name(name) => write!(formatter, "name `{name}`: "),
+            Self::Records => write!(formatter, "records: "),
             Self::Tunnel => write!(formatter, "tunnel: "),
             Self::Tracking => write!(formatter, "tracking: "),
             Self::Limits => write!(formatter, "limits: "),
@@ -241,12 +247,58 @@ pub enum Problem {
     NameCharacter { character: char },
     #[error("the name is there twice, first at line {line}; write it once, with all its addresses")]
     DuplicateName { line: usize },
-    #[error("no address; write addresses = [\"192.0.2.10\"]")]
-    NoAddresses,
+    #[error("no record; write addresses = [\"192.0.2.10\"], or `cname`, `mx`, `txt` or `srv`")]
+    NoRecords,
     #[error("address {address} is there twice; write it once")]
     DuplicateAddress { address: IpAddr },
-    #[error("{count} {family} addresses do not fit in one answer; write at most {}", MAX_RECORDS)]
-    TooManyAddresses { family: &'static str, count: usize },
+    #[error("{count} {family} addresses are more than one answer takes; write at most {most}")]
+    TooManyAddresses { family: &'static str, count: usize, most: usize },
+    #[error("`{key}` is about addresses, of which there are none; leave it out")]
+    WithoutAddresses { key: &'static str },
+    #[error("`{key}` means something only with policy = {policies}; write that, or leave it out")]
+    OtherPolicy { key: &'static str, policies: &'static str },
+    #[error("every {family} address has weight 0, so none would be answered; write a weight of 1 or more for one")]
+    NoWeightOfFamily { family: &'static str },
+    #[error("minimum_healthy {minimum} is more than there are addresses of one family; write at most {most}")]
+    MinimumBeyondAddresses { minimum: u32, most: usize },
+    #[error("`fallback` means something only with below_minimum = \"fallback\"; write that, or leave it out")]
+    UnusedFallback,
+    #[error("no `fallback`; write fallback = [\"192.0.2.99\"], what is answered below the minimum")]
+    NoFallback,
+    #[error("a name with `cname` stands for another one and has nothing else; leave out {others}")]
+    CnameNotAlone { others: String },
+    #[error("{kind} `{value}` can't be read; write one such as {example}")]
+    NotOfType { kind: &'static str, value: String, example: &'static str },
+    #[error("{kind} `{value}` is there twice; write it once")]
+    DuplicateRecord { kind: &'static str, value: String },
+    #[error("the {kind} records have {length} bytes together, {most} fit in one answer; write fewer")]
+    LargeSet { kind: &'static str, length: usize, most: usize },
+    #[error("the domain is there twice, first at line {line}; write it once")]
+    DuplicateDomain { line: usize },
+    #[error("{what} is not 32 hexadecimal digits; write the output of `openssl rand -hex 16`")]
+    CookieSecret { what: &'static str },
+    #[error("both `cookie_secret` and `cookie_secret_file`; write one of them")]
+    TwoCookieSecrets,
+
+    // Files of records.
+    #[error("cannot read {}: {error}; write the path of a file, from the config's folder", path.display())]
+    RecordsFile { path: PathBuf, error: io::Error },
+    #[error("not a record; write NAME TTL TYPE DATA, such as `www.example.com 300 A 192.0.2.1`")]
+    NotARecord,
+    #[error("TTL `{word}` is not 0 to 2147483647 seconds; write a number, such as 300")]
+    NotATtl { word: String },
+    #[error("type `{word}` is unknown here; write A, AAAA, CNAME, MX, TXT or SRV")]
+    UnknownType { word: String },
+    #[error("the name has a [[dns.name]] of its own, at line {line} of the config; write all its records there")]
+    NameInConfig { line: usize },
+    #[error("the name's {kind} records have TTL {other} at line {line}; write the same for all of them")]
+    OtherTtl { kind: &'static str, other: u32, line: usize },
+    #[error("the record is there twice, first at line {line}; write it once")]
+    RecordTwice { line: usize },
+    #[error("a name with CNAME has no other record, and this one has one at line {line}; write one of them")]
+    CnameBeside { line: usize },
+    #[error("{count} lines have problems; these are the first {shown}")]
+    ManyProblems { count: usize, shown: usize },
 }
 
 impl Problem {

@@ -10,10 +10,11 @@ pub use error::{ConfigError, ConfigErrors, Place, Problem};
 
 use schema::{File, Secret};
 use std::{
-    fs,
+    fmt, fs,
     ops::Range,
     path::{Path, PathBuf},
 };
+use toml::Spanned;
 
 /// Where the agent answers its commands, unless the config says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
@@ -25,20 +26,23 @@ pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb";
 pub struct Config {
     file: File,
     secret_of_file: Option<Secret>,
+    cookie_secret_of_file: Option<Secret>,
+    records: Vec<RecordsText>,
     source: Source,
 }
 
 impl Config {
-    /// Reads a file. A relative `secret_file` in it is looked for beside it.
+    /// Reads a file, and those that it names; where they are named by relative paths, they are looked for beside it.
     pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
         let text = fs::read_to_string(path).map_err(|error| {
-            let errors = vec![ConfigError { line: None, place: Place::Top, problem: Problem::Unreadable { error } }];
+            let problem = Problem::Unreadable { error };
+            let errors = vec![ConfigError { file: None, line: None, place: Place::Top, problem }];
             ConfigErrors { path: path.into(), errors }
         })?;
         Self::from_text(&text, path)
     }
 
-    /// Reads a text, which errors call `config`. A relative `secret_file` in it is looked for in the current folder.
+    /// Reads a text, which errors call `config`. Files that it names by relative paths are looked for in the current folder.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
         Self::from_text(text, Path::new("config"))
     }
@@ -49,17 +53,33 @@ impl Config {
             let span = error.span().unwrap_or_default();
             source.errors(span, Problem::from_toml(error.message()))
         })?;
-        let mut config = Self { file, secret_of_file: None, source };
-        config.read_secret_file()?;
+        let mut config = Self { file, secret_of_file: None, cookie_secret_of_file: None, records: Vec::new(), source };
+        config.read_files()?;
         Ok(config)
     }
 
-    fn read_secret_file(&mut self) -> Result<(), ConfigErrors> {
-        let Some(name) = &self.file.secret_file else {
+    /// Reads the files that are named.
+    fn read_files(&mut self) -> Result<(), ConfigErrors> {
+        self.secret_of_file = self.file.secret_file.as_ref().map(|name| self.secret(name)).transpose()?;
+        let Some(dns) = &self.file.dns else {
             return Ok(());
         };
-        let folder = self.source.path.parent().unwrap_or(Path::new(""));
-        let path = folder.join(name.get_ref());
+        let dns = dns.get_ref();
+        self.cookie_secret_of_file = dns.cookie_secret_file.as_ref().map(|name| self.secret(name)).transpose()?;
+        let files = dns.record_files().map(|name| {
+            let path = self.beside(name);
+            let text = fs::read_to_string(&path).map_err(|error| {
+                let path = path.clone();
+                self.source.errors(name.span(), Problem::RecordsFile { path, error })
+            })?;
+            Ok(RecordsText { path, text })
+        });
+        self.records = files.collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn secret(&self, name: &Spanned<String>) -> Result<Secret, ConfigErrors> {
+        let path = self.beside(name);
         let mut secret = fs::read(&path).map_err(|error| {
             let path = path.clone();
             self.source.errors(name.span(), Problem::SecretFile { path, error })
@@ -68,8 +88,11 @@ impl Config {
         if secret.ends_with(b"\n") {
             secret.pop();
         }
-        self.secret_of_file = Some(Secret::new(secret));
-        Ok(())
+        Ok(Secret::new(secret))
+    }
+
+    fn beside(&self, name: &Spanned<String>) -> PathBuf {
+        self.source.path.parent().unwrap_or(Path::new("")).join(name.get_ref())
     }
 
     /// What is written.
@@ -82,9 +105,34 @@ impl Config {
         self.secret_of_file.as_ref()
     }
 
+    /// What is in the file that `cookie_secret_file` names.
+    pub fn cookie_secret_of_file(&self) -> Option<&Secret> {
+        self.cookie_secret_of_file.as_ref()
+    }
+
+    /// The files that `[[dns.records]]` name, in their order.
+    pub fn records(&self) -> &[RecordsText] {
+        &self.records
+    }
+
     /// Where it is written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+}
+
+/// A file with records.
+pub struct RecordsText {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+/// Without the text, which may be long.
+impl fmt::Debug for RecordsText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RecordsText").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -111,7 +159,7 @@ impl Source {
     }
 
     fn errors(&self, span: Range<usize>, problem: Problem) -> ConfigErrors {
-        let errors = vec![ConfigError { line: Some(self.line(&span)), place: Place::Top, problem }];
+        let errors = vec![ConfigError { file: None, line: Some(self.line(&span)), place: Place::Top, problem }];
         ConfigErrors { path: self.path.clone(), errors }
     }
 }

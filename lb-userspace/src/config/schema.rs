@@ -124,9 +124,69 @@ pub struct Dns {
     pub listen: List<String>,
     /// The port where they are answered; default 53.
     pub port: Written<i64>,
+    /// Seconds for which the kernel sends answers of this config without an agent; default 60. 0: for ever.
+    pub lease_seconds: Written<i64>,
+    /// What becomes of questions afterwards: `pass` (they pass to the agent's sockets; the default) or `servfail`.
+    pub lapse: Written<String>,
+    /// The secret of DNS cookies, 32 hexadecimal digits, the same on all servers of an address (RFC 9018); default derived from `secret`.
+    pub cookie_secret: Written<Secret>,
+    /// A file with that secret, absolute or from the config's folder.
+    pub cookie_secret_file: Written<String>,
+    /// The secret before a change, whose cookies are still accepted.
+    pub cookie_secret_before: Written<Secret>,
+    /// How many answers a client gets; default any number.
+    pub limit: Written<Table<DnsLimit>>,
+    /// The domains that are answered for, each `[[dns.domain]]`.
+    #[serde(default)]
+    pub domain: List<Table<Domain>>,
     /// The names that are answered for, each `[[dns.name]]`.
     #[serde(default)]
     pub name: List<Table<Name>>,
+    /// Files with more of them, each `[[dns.records]]`.
+    #[serde(default)]
+    pub records: List<Table<Records>>,
+}
+
+impl Dns {
+    /// The files of records that are named.
+    pub fn record_files(&self) -> impl Iterator<Item = &Spanned<String>> {
+        self.records.iter().filter_map(|records| records.get_ref().file.as_ref())
+    }
+}
+
+/// How many answers the clients of one prefix get by UDP, `[dns.limit]`. Who sends a valid cookie is not limited.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsLimit {
+    /// Answers in a second; default 500. 0: any number.
+    pub responses_per_second: Written<i64>,
+    /// Answers at once after a silence; default twice `responses_per_second`.
+    pub burst: Written<i64>,
+    /// Of so many answers that are too many, one is sent, truncated, so that a client with a forged address among its neighbours can
+    /// still ask by TCP; default 2. 0: none.
+    pub slip: Written<i64>,
+    /// Questions in a second that the kernel has no answer for and hands to the agent; default 200. 0: any number.
+    pub misses_per_second: Written<i64>,
+    /// Bits of the prefix by which clients are told apart, IPv4; default 24. Names with the policy `sticky` go by it too.
+    pub ipv4_prefix: Written<i64>,
+    /// The same for IPv6; default 56.
+    pub ipv6_prefix: Written<i64>,
+}
+
+/// A name that is answered for with all that lies in it, `[[dns.domain]]`: names in it that do not exist are said not to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domain {
+    /// The domain's name; required.
+    pub name: Written<String>,
+    /// Its first name server, for the SOA record; required.
+    pub primary: Written<String>,
+    /// The mailbox of who is responsible, with a dot for the `@`; default `hostmaster` in the domain.
+    pub contact: Written<String>,
+    /// Seconds for which resolvers may keep that there is no such name or record; default 60.
+    pub negative_ttl_seconds: Written<i64>,
+    /// The serial number of the SOA record; default 1.
+    pub serial: Written<i64>,
 }
 
 /// A name in DNS, `[[dns.name]]`.
@@ -137,11 +197,91 @@ pub struct Name {
     pub name: Written<String>,
     /// Seconds for which resolvers may keep an answer; default 30.
     pub ttl_seconds: Written<i64>,
-    /// The name's addresses, up to 16 of each family; at least one. Those that are up are answered.
+    /// The name's addresses, up to 16 of each family: `"192.0.2.1"`, or a table with more about it.
     #[serde(default)]
-    pub addresses: List<String>,
+    pub addresses: List<Address>,
     /// The name of the addresses' health check, which needs a port; default none: the addresses count as up.
     pub check: Written<String>,
+    /// How the addresses of a family are answered: `round-robin` (all that are up, each in its turn first; the default), `shuffle` (all, in an
+    /// order by chance), `weighted` (one, as often as its weight says), `sticky` (one, the same for a client's prefix for as long as it is
+    /// up), `failover` (those of the lowest tier in which enough are up).
+    pub policy: Written<String>,
+    /// How many addresses of a family have to be up; default 1. A family, or a tier, with fewer needs all of them.
+    pub minimum_healthy: Written<i64>,
+    /// What is answered if fewer are: `servfail` (ask another server; the default), `nodata` (there is none), `fail-open` (as if all were up)
+    /// or `fallback`.
+    pub below_minimum: Written<String>,
+    /// The addresses that are answered then, up to 16 of each family; required by `below_minimum = "fallback"`.
+    #[serde(default)]
+    pub fallback: List<String>,
+    /// The name that this one stands for; then there is nothing else.
+    pub cname: Written<String>,
+    /// MX records: `"10 mail.example.com"`.
+    #[serde(default)]
+    pub mx: List<String>,
+    /// TXT records.
+    #[serde(default)]
+    pub txt: List<String>,
+    /// SRV records, with priority, weight, port and target: `"10 60 5060 sip.example.com"`.
+    #[serde(default)]
+    pub srv: List<String>,
+}
+
+/// An address of a name as written: a string, or a table.
+#[derive(Debug)]
+pub enum Address {
+    /// The address alone.
+    Plain(String),
+    /// With more about it.
+    Table(Box<AddressTable>),
+}
+
+/// An address of a name with more about it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressTable {
+    /// The address; required.
+    pub address: Written<String>,
+    /// Its share with the policies `weighted` and `sticky`, in proportion to the others'; default 1. 0: it is not answered.
+    pub weight: Written<i64>,
+    /// Its tier with the policy `failover`; default 1, the first.
+    pub tier: Written<i64>,
+    /// The name of its health check; default the name's.
+    pub check: Written<String>,
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AddressVisitor)
+    }
+}
+
+struct AddressVisitor;
+
+impl<'de> Visitor<'de> for AddressVisitor {
+    type Value = Address;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an address in quotes or a table")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Address, E> {
+        Ok(Address::Plain(text.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Address, A::Error> {
+        AddressTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Address::Table(Box::new(table)))
+    }
+}
+
+/// A file with names, `[[dns.records]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    /// The file, absolute or from the config's folder; required. One record a line, `NAME TTL TYPE DATA`, of the types A, AAAA, CNAME, MX, TXT
+    /// and SRV: `www.example.com 300 A 192.0.2.1`. Lines that begin with `#` or `;` say nothing. Several records of a name and type are
+    /// rotated; there are no checks.
+    pub file: Written<String>,
 }
 
 /// Where tunnels to backends come from, `[tunnel]`: networks whose addresses stand as senders in outer headers. What of the last 32
@@ -180,6 +320,8 @@ pub struct Limits {
     pub backends: Written<i64>,
     /// Tracked flows; default 131072. When they are more, those that were silent for longest are forgotten.
     pub flows: Written<i64>,
+    /// Memory for DNS answers, in megabytes (of 1,048,576 bytes); default 512. It is taken as it is needed.
+    pub answers_megabytes: Written<i64>,
 }
 
 /// A port as written: a number, or a word.

@@ -3,19 +3,19 @@
 
 use super::listen::Answerer;
 use crate::model::dns::respond::Transport;
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 /// Serves until the client ends the connection, sends what deserves no reply, or takes longer than `limit` for its next
 /// question or for a reply.
-pub(super) async fn serve(stream: TcpStream, answerer: &Answerer, limit: Duration) -> io::Result<()> {
+pub(super) async fn serve(stream: TcpStream, address: IpAddr, answerer: &Answerer, limit: Duration) -> io::Result<()> {
     // Every reply is written at once, so that waiting to fill a segment would only delay it.
     stream.set_nodelay(true)?;
     let mut message = Vec::new();
     loop {
         // One limit for the whole message: a byte now and then does not keep a connection.
         timeout(limit, read_message(&stream, &mut message)).await??;
-        let Some(reply) = answerer.answer(&message, Transport::Tcp) else { return Ok(()) };
+        let Some(reply) = answerer.answer(&message, address, Transport::Tcp) else { return Ok(()) };
         // No reply is longer than a message can be.
         let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
         let framed = [&length.to_be_bytes()[..], &reply].concat();

@@ -5,20 +5,20 @@ pub use super::counts::{Counts, CountsSnapshot};
 use super::connection;
 use crate::model::dns::{
     names::Names,
-    respond::{Asked, Transport, respond},
+    respond::{Asked, Client, Transport, respond},
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     future::{Future, poll_fn},
     io,
-    net::{self, SocketAddr},
+    net::{self, IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use thiserror::Error;
 use tokio::{
@@ -163,9 +163,12 @@ pub(super) struct Answerer {
 
 impl Answerer {
     /// The reply to a message, if it deserves one.
-    pub(super) fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(super) fn answer(&self, message: &[u8], address: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+        // Before 1970 no client has a cookie of ours.
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
+        let client = Client { address, transport, second };
         let names = Arc::clone(&self.names.borrow());
-        let response = respond(message, transport, &names, self.turn());
+        let response = respond(message, client, &names, self.turn());
         self.counts.add(transport, response.as_ref());
         let response = response?;
         if let Some(asked) = response.asked {
@@ -177,9 +180,9 @@ impl Answerer {
 
     /// Multiples of the golden ratio: evenly spread whichever of them a name gets. A bare counter would not be, as clients
     /// ask for A and AAAA in turns and so would always see the same one of two addresses first.
-    fn turn(&self) -> usize {
+    fn turn(&self) -> u32 {
         let count = self.turns.fetch_add(1, Relaxed);
-        (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+        (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 }
 
@@ -198,7 +201,8 @@ async fn serve_udp(socket: net::UdpSocket, answerer: Answerer) {
                 continue;
             }
         };
-        let Some(reply) = datagram.get(..length).and_then(|query| answerer.answer(query, Transport::Udp)) else {
+        let query = datagram.get(..length).unwrap_or_default();
+        let Some(reply) = answerer.answer(query, client.ip(), Transport::Udp) else {
             continue;
         };
         if let Err(error) = socket.send_to(&reply, client).await {
@@ -215,8 +219,8 @@ async fn serve_tcp(listener: net::TcpListener, answerer: Answerer, places: Arc<S
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a DNS connection");
                 sleep(REST).await;
@@ -227,7 +231,7 @@ async fn serve_tcp(listener: net::TcpListener, answerer: Answerer, places: Arc<S
         let answerer = answerer.clone();
         connections.spawn(async move {
             let _place = place;
-            connection::serve(stream, &answerer, IDLE).await
+            connection::serve(stream, client.ip(), &answerer, IDLE).await
         });
     }
 }

@@ -48,8 +48,8 @@ pub enum KernelError {
     Memory { map: &'static str, action: &'static str, source: io::Error },
     #[error("cannot read the clock")]
     Clock(#[source] io::Error),
-    #[error("map SLOTS: cannot pin a chunk at {path}")]
-    PinChunk { path: PathBuf, source: PinError },
+    #[error("map {map}: cannot pin a chunk at {path}")]
+    PinChunk { map: &'static str, path: PathBuf, source: PinError },
     #[error("cannot pin a map at {path}")]
     PinMap { path: PathBuf, source: PinError },
     #[error("{path} holds the pins of an agent; choose other `--pins`, such as {default}")]

@@ -25,7 +25,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// What is attached to interfaces, and what it hands rare frames to.
 pub const PROGRAMS: [&str; 2] = ["lb", "lb_rare"];
 /// Maps that outlive the agent.
-const PINNED: [&str; 17] = [
+const PINNED: [&str; 18] = [
     "PROGRAMS",
     "SETTINGS",
     "INTERFACES",
@@ -38,9 +38,10 @@ const PINNED: [&str; 17] = [
     "RETURNS",
     "FLOWS",
     "HALF_OPEN",
-    "ANSWER_PLACES",
+    "DNS",
     "ANSWERS",
-    "TURNS",
+    "TURN",
+    "TOKENS",
     "TRAFFIC",
     "COUNTS",
 ];
@@ -135,7 +136,7 @@ impl Pins {
 
 /// The maps whose sizes the config says: by which key, and what.
 fn sizes(limits: Limits) -> [(&'static str, &'static str, u32); 7] {
-    let Limits { services, backends, flows } = limits;
+    let Limits { services, backends, flows, .. } = limits;
     [
         ("ADDRESSES", "services", services),
         ("SERVICE_IDS", "services", services),

@@ -10,7 +10,10 @@ use crate::model::explain::Key;
 use aya::maps::MapError;
 use lb_common::{
     host::HostTables,
-    tables::{Backend, Endpoint, FlowKey, FlowTable, Service, Tables as _, Tracked},
+    tables::{
+        Backend, Endpoint, FlowKey, FlowTable, Service, Tables as _, Tracked,
+        answers::{BLOCK_WORDS, BODY_WORDS},
+    },
 };
 
 impl Maps {
@@ -41,7 +44,20 @@ impl Maps {
                 let id = found("RETURNS", self.returns.get(&Plain(own), 0))?;
                 tables.returns.extend(id.map(|id| (own, id)));
             }
-            Key::Dns | Key::Bucket(_) | Key::AnswerSlot(..) | Key::Body(_) | Key::Turn(_) | Key::Tokens(_) => (),
+            Key::Dns => tables.dns = self.answers.look_at_settings(),
+            Key::Bucket(block) => self.look_at_answers(block.into(), 1, tables),
+            Key::AnswerSlot(block, number) => {
+                self.look_at_answers(u64::from(block) + u64::from(number / BLOCK_WORDS), 1, tables);
+            }
+            Key::Body(block) => self.look_at_answers(block.into(), BODY_WORDS / BLOCK_WORDS as usize, tables),
+            Key::Turn(row) => {
+                let turn = self.answers.look_at_turn(row)?;
+                tables.with_turn(row, |word| turn.into_iter().for_each(|turn| word.set(turn)));
+            }
+            Key::Tokens(bucket) => {
+                let tokens = self.answers.look_at_tokens(bucket)?;
+                tables.with_tokens(bucket, |word| word.set(tokens));
+            }
         }
         Ok(())
     }
@@ -53,6 +69,14 @@ impl Maps {
             tables.services.extend(service.map(|service| (id, service)));
         }
         Ok(())
+    }
+
+    /// Blocks of the answer space, as far as they are of one chunk: what the path reads of a body beyond it is never an answer's.
+    fn look_at_answers(&self, block: u64, blocks: usize, tables: &mut HostTables) {
+        let words = self.answers.look(block * u64::from(BLOCK_WORDS), blocks * BLOCK_WORDS as usize);
+        if let Some((block, words)) = u32::try_from(block).ok().zip(words) {
+            tables.answers.write(block, &words);
+        }
     }
 
     fn look_at_flow(&self, table: FlowTable, key: &FlowKey, tables: &HostTables) -> Result<(), KernelError> {

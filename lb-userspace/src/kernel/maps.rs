@@ -1,7 +1,7 @@
 //! The maps: the only place that writes them.
 
-use super::{error::KernelError, flows::FlowMaps, memory::Memory, plain::Plain, slots::SlotSpace};
-use crate::model::{intent::Limits, op::Op};
+use super::{answers::AnswerMaps, error::KernelError, flows::FlowMaps, memory::Memory, plain::Plain, slots::SlotSpace};
+use crate::model::{actual::Actual, dns::rendered::Question, intent::Limits, op::Op};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray, xdp::DevMapHash},
@@ -36,6 +36,7 @@ pub struct Maps {
     pub(super) slots: SlotSpace,
     pub(super) backends: Memory,
     pub(super) returns: HashMap<MapData, Plain<Endpoint>, u32>,
+    pub(super) answers: AnswerMaps,
     pub(super) flows: FlowMaps,
     traffic: PerCpuArray<MapData, Plain<Traffic>>,
     counts: PerCpuArray<MapData, u64>,
@@ -65,6 +66,7 @@ impl Maps {
             slots: SlotSpace::new(take(ebpf, "SLOTS")?, pins.map(Into::into)),
             backends: Memory::map::<Backend>("BACKENDS", &take(ebpf, "BACKENDS")?)?,
             returns: take(ebpf, "RETURNS")?,
+            answers: AnswerMaps::take(ebpf, pins)?,
             flows: FlowMaps { established: take(ebpf, "FLOWS")?, half_open: take(ebpf, "HALF_OPEN")? },
             traffic: take(ebpf, "TRAFFIC")?,
             counts: take(ebpf, "COUNTS")?,
@@ -112,6 +114,18 @@ impl Maps {
             Op::RemoveService { endpoint, .. } => {
                 on("SERVICE_IDS", "remove a service", self.service_ids.remove(&Plain(*endpoint)))
             }
+            Op::PutDns(dns) => {
+                self.answers.put_settings(dns);
+                Ok(())
+            }
+            Op::WriteIndex { index, .. } => self.answers.write_index(index),
+            Op::SwapIndex { id, region, .. } => {
+                self.services.store(*id as usize * SERVICE_WORDS, region.word());
+                Ok(())
+            }
+            Op::PutAnswer(put) => self.answers.put(put),
+            Op::RemoveAnswer { place, index, .. } => self.answers.remove(*index, *place),
+            Op::LeaveAnswer { .. } | Op::FollowAnswers { .. } => Ok(()),
             Op::PutAddress { address, answers } => {
                 on("ADDRESSES", "add an address", self.addresses.insert(Plain(*address), answers, 0))
             }
@@ -172,6 +186,26 @@ impl Maps {
         Why::ALL.iter().map(count).collect()
     }
 
+    /// Looks at the answers that an earlier agent has left: their questions and records.
+    pub fn for_each_answer(&mut self, actual: &Actual, look: impl FnMut(&Question, &[u8])) -> Result<(), KernelError> {
+        self.answers.for_each_body(actual, look)
+    }
+
+    /// Questions that were sampled, by their hashes, and how often.
+    pub fn samples(&self) -> Result<BTreeMap<u64, u64>, KernelError> {
+        self.answers.samples()
+    }
+
+    /// So many words of the answer space, from this block on.
+    pub fn answer_words(&mut self, block: u32, count: usize) -> Result<Vec<u64>, KernelError> {
+        self.answers.words(block, count)
+    }
+
+    /// Bytes of memory of the answer space.
+    pub fn answer_bytes(&self) -> u64 {
+        self.answers.bytes()
+    }
+
     /// What went to a backend, over all CPUs.
     pub fn traffic(&self, id: u32) -> Result<Traffic, KernelError> {
         let values = on("TRAFFIC", "read it", self.traffic.get(&id, 0))?;
@@ -187,7 +221,7 @@ pub(super) fn on<T>(map: &'static str, action: &'static str, result: Result<T, M
     result.map_err(|source| KernelError::Map { map, action, source })
 }
 
-fn cpus(map: &'static str) -> Result<usize, KernelError> {
+pub(super) fn cpus(map: &'static str) -> Result<usize, KernelError> {
     nr_cpus().map_err(|(_, source)| KernelError::Memory { map, action: "count the CPUs", source })
 }
 

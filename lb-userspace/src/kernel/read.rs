@@ -7,9 +7,8 @@ use super::{
 use crate::model::{
     actual::{Actual, ActualService},
     op::Op,
-    tracking::Table,
 };
-use lb_common::tables::{Backend, IN_USE, Region, Service};
+use lb_common::tables::{Backend, DNS, IN_USE, Region, Service};
 use std::time::Duration;
 
 impl Maps {
@@ -33,6 +32,7 @@ impl Maps {
             actual.addresses.insert(address.0, answers);
         }
         self.read_services(&mut actual, deadline)?;
+        self.answers.read(&mut actual)?;
         let services: std::collections::HashSet<u32> = actual.services.values().map(|service| service.id).collect();
         self.flows.forget_if(|key, flow| {
             !services.contains(&key.service()) || actual.backends.entry(flow.backend).is_none()
@@ -63,14 +63,13 @@ impl Maps {
             let first = id as usize * SERVICE_WORDS;
             (first..).zip(&mut words).for_each(|(index, word)| *word = self.services.load(index).unwrap_or_default());
             let service: Service = bytemuck::cast(words);
-            let region = Region::from_word(service.region);
-            let slots = self.slots.read(region)?;
+            let is_dns = service.flags & DNS != 0;
+            let slots = if is_dns { Vec::new() } else { self.slots.read(Region::from_word(service.region))? };
             actual.service_ids.take(id);
-            actual.regions.take(region);
             // What the table was made from is not in the kernel: the first plan finds out what it is not made like.
-            let table = (region.slots > 0).then(|| Table::new(region, slots.into(), deadline));
-            let service = ActualService { id, flags: service.flags, table, reached: None };
+            let service = ActualService::new(id, &service, &slots.into(), None, deadline);
             actual.services.insert(endpoint.0, service);
+            actual.note_service(&endpoint.0);
         }
         Ok(())
     }

@@ -69,24 +69,30 @@ impl SlotSpace {
             Entry::Occupied(entry) => return Ok(entry.into_mut()),
             Entry::Vacant(entry) => entry,
         };
-        // Each has a pin of its own: a map is opened by its id only with CAP_SYS_ADMIN, which the agent does not keep.
         let pin = self.pins.as_ref().map(|pins| pins.join(format!("SLOTS-{index}")));
-        let array = match pin.as_ref().filter(|pin| pin.exists()) {
-            Some(pin) => {
-                let data = on("SLOTS", "open a chunk", MapData::from_pin(pin))?;
-                on("SLOTS", "open a chunk", Chunk::try_from(Map::Array(data)))?
-            }
-            None => {
-                let array = on("SLOTS", "create a chunk", Chunk::create(CHUNK_SLOTS, MMAPABLE))?;
-                if let Some(pin) = pin {
-                    array.map().pin(&pin).map_err(|source| KernelError::PinChunk { path: pin, source })?;
-                }
-                array
-            }
-        };
+        let array: Chunk = pinned("SLOTS", pin, CHUNK_SLOTS)?;
         on("SLOTS", "add a chunk", self.slots.set(index, &array, 0))?;
         Ok(chunk.insert(Memory::map("SLOTS", &array)?))
     }
+}
+
+/// A chunk of the map of maps `map`: the array that is pinned there, or a new one with so many elements.
+///
+/// Each has a pin of its own: a map is opened by its id only with CAP_SYS_ADMIN, which the agent does not keep.
+pub(super) fn pinned<T: bytemuck::Pod>(
+    map: &'static str,
+    pin: Option<PathBuf>,
+    length: u32,
+) -> Result<Array<MapData, Plain<T>>, KernelError> {
+    if let Some(pin) = pin.as_ref().filter(|pin| pin.exists()) {
+        let data = on(map, "open a chunk", MapData::from_pin(pin))?;
+        return on(map, "open a chunk", Map::Array(data).try_into());
+    }
+    let array = on(map, "create a chunk", Array::create(length, MMAPABLE))?;
+    if let Some(path) = pin {
+        array.map().pin(&path).map_err(|source| KernelError::PinChunk { map, path, source })?;
+    }
+    Ok(array)
 }
 
 /// A slot's place in its chunk.

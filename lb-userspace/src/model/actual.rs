@@ -1,6 +1,7 @@
 //! What the tables hold, as far as planning needs it.
 
 use super::{
+    answers::{index::Index, placed::Placed},
     backends::Backends,
     desired::Balanced,
     intent::Limits,
@@ -8,7 +9,7 @@ use super::{
     space::{Ids, Regions},
     tracking::Table,
 };
-use lb_common::tables::{Address, DNS, Endpoint, Region, Settings, Slot};
+use lb_common::tables::{Address, DNS, Endpoint, Region, Service, Settings, Slot, answers::DnsSettings};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,6 +25,8 @@ pub struct ActualService {
     pub flags: u32,
     /// Its slot table, if it has one.
     pub table: Option<Table>,
+    /// The index that a DNS address looks into; one without slots: none.
+    pub index: Region,
     /// What it has been made like; unknown when it was found in the kernel.
     pub reached: Option<Arc<Balanced>>,
 }
@@ -32,6 +35,19 @@ impl ActualService {
     /// Whether it is a DNS address.
     pub const fn is_dns(&self) -> bool {
         self.flags & DNS != 0
+    }
+
+    /// As this word says; its slots are written, and end their windows at `deadline`.
+    pub fn new(
+        id: u32,
+        service: &Service,
+        slots: &Arc<[Slot]>,
+        reached: Option<Arc<Balanced>>,
+        deadline: Duration,
+    ) -> Self {
+        let (region, none) = (Region::from_word(service.region), Region { first: 0, slots: 0 });
+        let (region, index) = if service.flags & DNS == 0 { (region, none) } else { (none, region) };
+        Self { id, flags: service.flags, table: Self::has(region, slots, deadline), index, reached }
     }
 
     fn has(region: Region, slots: &Arc<[Slot]>, deadline: Duration) -> Option<Table> {
@@ -62,6 +78,10 @@ pub struct Actual {
     pub service_ids: Ids,
     /// Who holds which stretch of the slot space.
     pub regions: Regions,
+    /// What holds for every question.
+    pub dns: Option<DnsSettings>,
+    /// Answers.
+    pub answers: Placed,
 }
 
 impl Actual {
@@ -78,6 +98,8 @@ impl Actual {
             backend_ids: Ids::new(limits.backends),
             service_ids: Ids::new(limits.services),
             regions: Regions::default(),
+            dns: None,
+            answers: Placed::new(limits.answers_megabytes),
         }
     }
 
@@ -100,19 +122,28 @@ impl Actual {
             Op::WriteTable { region, .. } => self.regions.take(*region),
             Op::PutService { id, endpoint, service, slots, reached } => {
                 self.service_ids.take(*id);
-                let region = Region::from_word(service.region);
-                self.regions.take(region);
-                let table = ActualService::has(region, slots, Duration::MAX);
-                let service = ActualService { id: *id, flags: service.flags, table, reached: reached.clone() };
+                let service = ActualService::new(*id, service, slots, reached.clone(), Duration::MAX);
                 self.services.insert(*endpoint, service);
+                self.note_service(endpoint);
             }
             Op::RemoveService { id, endpoint } => {
                 self.departed.insert(*id);
-                if let Some(ActualService { table: Some(table), .. }) = self.services.remove(endpoint) {
+                let removed = self.services.remove(endpoint);
+                if removed.as_ref().is_some_and(ActualService::is_dns) {
+                    self.note_swapped();
+                }
+                if let Some(ActualService { table: Some(table), .. }) = removed {
                     self.regions.retire(table.region());
                 }
             }
             Op::SetFlags { .. } | Op::SwapTable { .. } | Op::StoreSlots { .. } => self.record_of_service(op),
+            Op::PutDns(dns) => self.dns = Some(*dns),
+            Op::SwapIndex { .. }
+            | Op::WriteIndex { .. }
+            | Op::PutAnswer(_)
+            | Op::RemoveAnswer { .. }
+            | Op::LeaveAnswer { .. }
+            | Op::FollowAnswers { .. } => self.record_of_answers(op),
             Op::PutAddress { address, answers } => _ = self.addresses.insert(*address, *answers),
             Op::RemoveAddress { address } => _ = self.addresses.remove(address),
             Op::Forget { services, .. } => {
@@ -124,7 +155,49 @@ impl Actual {
             Op::Grace => {
                 self.backend_ids.grace();
                 self.regions.grace();
+                self.answers.room.grace();
             }
+        }
+    }
+
+    /// Takes note of a service that is in the tables: whose place its table has.
+    pub fn note_service(&mut self, endpoint: &Endpoint) {
+        let Some(service) = self.services.get(endpoint) else { return };
+        match &service.table {
+            Some(table) => self.regions.take(table.region()),
+            None if service.is_dns() => self.note_swapped(),
+            None => (),
+        }
+    }
+
+    /// Finds out whether all DNS addresses look into the index that answers are put into.
+    fn note_swapped(&mut self) {
+        let region = self.answers.index.as_ref().map(Index::region);
+        let mut dns = self.services.values().filter(|service| service.is_dns());
+        self.answers.room.is_swapped = dns.all(|service| service.index.slots == 0 || Some(service.index) == region);
+    }
+
+    fn record_of_answers(&mut self, op: &Op) {
+        match op {
+            Op::SwapIndex { endpoint, region, .. } => {
+                if let Some(service) = self.services.get_mut(endpoint) {
+                    service.index = *region;
+                }
+                self.note_swapped();
+            }
+            Op::WriteIndex { index, afresh } => {
+                self.answers.write_index(index, *afresh);
+                self.note_swapped();
+            }
+            Op::PutAnswer(put) => self.answers.put(put),
+            Op::RemoveAnswer { question, place, .. } => self.answers.remove(*question, *place),
+            Op::LeaveAnswer { question, is_left: true } => _ = self.answers.left.insert(*question),
+            Op::LeaveAnswer { question, is_left: false } => _ = self.answers.left.remove(question),
+            Op::FollowAnswers { reached, is_built } => {
+                self.answers.reached.clone_from(reached);
+                self.answers.is_built = *is_built;
+            }
+            _ => (),
         }
     }
 
@@ -158,7 +231,7 @@ impl Actual {
 
     /// Whether something was taken away that a program run may still see.
     pub fn waits(&self) -> bool {
-        self.backend_ids.waits() || self.regions.waits()
+        self.backend_ids.waits() || self.regions.waits() || self.answers.room.waits()
     }
 
     /// When the first adoption window ends.

@@ -1,16 +1,21 @@
 //! What the tables should hold: the operator's intent, folded with how the world is.
 
 use super::{
+    answers::wanted::Answers,
     backends::BackendKey,
     dns::names::Names,
-    intent::{self, Intent, Mode, Service, Target, Tunnel},
+    intent::{self, Answering, Intent, Mode, RateLimit, Service, Target, Tunnel},
     leaving::Leaving,
     reach::{NoHop, Way, reach},
 };
 use bytemuck::Zeroable as _;
-use lb_common::tables::{
-    self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings, TUNNEL4,
-    TUNNEL6,
+use lb_common::{
+    hash::Keys,
+    tables::{
+        self, ANY_PORT, Address, Backend, DOWN, DRAINING, ECHO, Endpoint, MOVES, NAT, ON_LINK, RETURNS, Settings,
+        TUNNEL4, TUNNEL6,
+        answers::{COOKIES, DnsSettings, LEASED, LIMITED},
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -123,6 +128,10 @@ pub struct Desired {
     pub services: BTreeMap<Endpoint, Wanted>,
     /// Addresses to answer for, and what: [`ON_LINK`], [`ECHO`].
     pub addresses: BTreeMap<Address, u64>,
+    /// What holds for every question, if any are answered.
+    pub dns: Option<DnsSettings>,
+    /// What the kernel answers.
+    pub answers: Answers,
     /// How long an adoption window is open.
     pub adopt: Duration,
 }
@@ -135,6 +144,8 @@ impl Default for Desired {
             interfaces: BTreeMap::new(),
             services: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            dns: None,
+            answers: Answers::new(Keys::zeroed()),
             adopt: Duration::ZERO,
         }
     }
@@ -148,6 +159,7 @@ impl Desired {
         let services = intent.services().iter().map(|service| service.endpoint.address);
         dns.chain(services).for_each(|address| settings.known.add(&address));
         let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
+        desired.dns = (!intent.dns().is_empty()).then(|| dns_settings(intent.answering()));
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());
             desired.services.insert(endpoint, Wanted::Dns);
@@ -182,6 +194,12 @@ impl Desired {
                 _ => _ = self.services.insert(service.endpoint, Wanted::Balanced(Arc::new(balanced))),
             }
         }
+    }
+
+    /// Goes on from the answers of an earlier one, if they are found by the same keys.
+    pub fn keep_answers(&mut self, earlier: Self) {
+        let keys = self.settings.keys;
+        self.answers = if *earlier.answers.keys() == keys { earlier.answers } else { Answers::new(keys) };
     }
 
     /// Shares with an earlier one what is equal: what is the same thing need not be compared again.
@@ -255,16 +273,29 @@ fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item 
     conditions.leaving.range(first..).take_while(move |(key, _)| key.service == service)
 }
 
-/// The names of the config with their live addresses.
-pub fn names(intent: &Intent, conditions: &Conditions) -> Names {
-    let mut names = Names::default();
-    for name in intent.names() {
-        let is_up = |target: &Option<Target>| target.is_none_or(|target| conditions.up.contains(&target));
-        names.insert(
-            &name.wire,
-            name.ttl_seconds,
-            name.addresses.iter().map(|(address, target)| (*address, is_up(target))),
-        );
+/// What holds for every question; until when answers hold is up to the agent that is there.
+fn dns_settings(answering: Answering) -> DnsSettings {
+    let Answering { lease, lapse, cookie_secrets, limit, prefixes: [prefix_4, prefix_6] } = answering;
+    let leased = if lease.is_some() { LEASED } else { 0 };
+    let limited = if limit.is_some() { LIMITED } else { 0 };
+    let rate = |of: fn(RateLimit) -> (u32, u32)| {
+        let (gain, most) = limit.map_or((0, 0), of);
+        u64::from(gain) | u64::from(most) << 32
+    };
+    let slip = limit.map_or(0, |limit| limit.slip.min(u8::MAX.into()));
+    DnsSettings {
+        features: COOKIES | leased | limited | (lapse as u64) << 32,
+        lease_until: 0,
+        wall_offset: 0,
+        cookie_secrets,
+        answer_rate: rate(|limit| (limit.responses_per_second, limit.burst)),
+        // After a silence as many as in two seconds: what a client asks for when it starts.
+        miss_rate: rate(|limit| (limit.misses_per_second, limit.misses_per_second.saturating_mul(2))),
+        slip_and_prefixes: u64::from(slip) | u64::from(prefix_4) << 8 | u64::from(prefix_6) << 16,
     }
-    names
+}
+
+/// The names of the config with what is up.
+pub fn names(intent: &Intent, conditions: &Conditions) -> Names {
+    Names::new(intent.zone(), &conditions.up)
 }

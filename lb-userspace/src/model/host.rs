@@ -2,13 +2,17 @@
 
 use super::{
     actual::Actual,
+    answers::index::Place,
     flows::{FlowCounts, Sweep},
     intent::Tracking,
     op::Op,
 };
 use lb_common::{
     host::HostTables,
-    tables::{Interface, Tables as _},
+    tables::{
+        Interface, Tables as _,
+        answers::{BLOCK_WORDS, Entry},
+    },
 };
 
 /// Does one step.
@@ -57,6 +61,23 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
             tables.service_ids.remove(endpoint);
             tables.services.remove(id);
         }
+        Op::PutDns(dns) => tables.dns = Some(*dns),
+        Op::WriteIndex { index, .. } => {
+            let words: Vec<u64> = index.all().flat_map(bytemuck::cast::<_, [u64; BLOCK_WORDS as usize]>).collect();
+            tables.answers.write(index.run().block, &words);
+        }
+        Op::SwapIndex { id, region, .. } => {
+            if let Some(service) = tables.services.get_mut(id) {
+                service.region = region.word();
+            }
+        }
+        Op::PutAnswer(put) => {
+            put.words.iter().for_each(|(block, words)| tables.answers.write(*block, words));
+            write_entry(tables, put.index, put.place, put.entry);
+        }
+        Op::RemoveAnswer { question, place, index } => {
+            write_entry(tables, *index, *place, Entry { question: *question, leads: 0 });
+        }
         Op::PutAddress { address, answers } => {
             tables.addresses.insert(*address, *answers);
         }
@@ -71,8 +92,15 @@ pub fn apply(tables: &mut HostTables, op: &Op) {
             }
         }
         Op::ForgetFlows { flows } => flows.iter().for_each(|(table, key)| tables.forget(*table, key)),
-        Op::Grace => (),
+        Op::LeaveAnswer { .. } | Op::FollowAnswers { .. } | Op::Grace => (),
     }
+}
+
+fn write_entry(tables: &mut HostTables, index: u32, place: Place, entry: Entry) {
+    let block = index + place.bucket;
+    let mut bucket = tables.bucket(block).copied().unwrap_or_default();
+    bucket.get_mut(place.number as usize).into_iter().for_each(|place| *place = entry);
+    tables.answers.write(block, &bytemuck::cast::<_, [u64; BLOCK_WORDS as usize]>(bucket));
 }
 
 /// Sweeps the flow tables: see [`super::flows`].

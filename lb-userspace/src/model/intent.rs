@@ -3,21 +3,32 @@
 //! [`Intent::new`] is the only way to one. It says all that is wrong with a config at once.
 
 mod checks;
+mod dns;
 mod limits;
 mod names;
 mod part;
+mod records;
 mod services;
 mod slots;
 mod taken;
+mod text;
 mod tracking;
 mod tunnel;
 mod whole;
 
+use super::dns::{
+    data::{CNAME, Data},
+    zone::Zone,
+};
 use crate::config::{Config, ConfigErrors};
 use lb_common::{
     hash::Keys,
     path::tunnel::Sources,
-    tables::{self, Endpoint},
+    tables::{
+        self, Endpoint,
+        answers::{COOKIES, DnsSettings, LEASED, LIMITED, Lapse},
+    },
+    wire::dns::{A, AAAA},
 };
 use std::{
     collections::BTreeSet,
@@ -25,6 +36,7 @@ use std::{
     hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -37,8 +49,9 @@ pub struct Intent {
     pins: PathBuf,
     keys: Keys,
     services: Vec<Service>,
-    names: Vec<Name>,
+    zone: Arc<Zone>,
     dns: Vec<SocketAddr>,
+    answering: Answering,
     tunnel: Tunnel,
     tracking: Tracking,
     limits: Limits,
@@ -80,14 +93,24 @@ impl Intent {
         &self.services
     }
 
-    /// The names in DNS as they are written; no two are the same.
+    /// The names in DNS that are written in the config itself, as they are written.
     pub fn names(&self) -> &[Name] {
-        &self.names
+        self.zone.names()
+    }
+
+    /// All names in DNS.
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
     }
 
     /// Where DNS questions are answered.
     pub fn dns(&self) -> &[SocketAddr] {
         &self.dns
+    }
+
+    /// What holds for all questions.
+    pub fn answering(&self) -> Answering {
+        self.answering
     }
 
     /// Where tunnels to backends come from.
@@ -108,18 +131,30 @@ impl Intent {
     /// Everything that is probed.
     pub fn targets(&self) -> BTreeSet<Target> {
         let backends = self.services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
-        let addresses = self.names.iter().flat_map(|name| &name.addresses).filter_map(|(_, target)| *target);
-        backends.chain(addresses).collect()
+        backends.chain(self.zone.targets()).collect()
     }
 }
 
-/// Without the keys: who knows them can aim at a slot.
+/// Without keys and secrets: who knows them can aim at a slot, or make cookies. And without names: they may be many.
 impl fmt::Debug for Intent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interfaces, attach, socket, pins, keys: _, services, names, dns, tunnel, tracking, limits } = self;
+        let Self {
+            interfaces,
+            attach,
+            socket,
+            pins,
+            keys: _,
+            services,
+            zone: _,
+            dns,
+            answering: _,
+            tunnel,
+            tracking,
+            limits,
+        } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);
-        shown.field("services", services).field("names", names).field("dns", dns).field("tunnel", tunnel);
+        shown.field("services", services).field("dns", dns).field("tunnel", tunnel);
         shown.field("tracking", tracking).field("limits", limits).finish_non_exhaustive()
     }
 }
@@ -256,24 +291,151 @@ pub struct Limits {
     pub backends: u32,
     /// Tracked flows.
     pub flows: u32,
+    /// Memory for DNS answers, in megabytes.
+    pub answers_megabytes: u32,
 }
+
+/// Memory for DNS answers, unless the config says otherwise.
+const DEFAULT_ANSWERS_MEGABYTES: u32 = 512;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: tables::DEFAULT_SERVICES, backends: tables::DEFAULT_BACKENDS, flows: tables::DEFAULT_FLOWS }
+        Self {
+            services: tables::DEFAULT_SERVICES,
+            backends: tables::DEFAULT_BACKENDS,
+            flows: tables::DEFAULT_FLOWS,
+            answers_megabytes: DEFAULT_ANSWERS_MEGABYTES,
+        }
     }
 }
 
-/// A name in DNS.
+/// A name in DNS that is written in the config itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     /// In lower case, without a dot at the end.
     pub name: String,
     /// As on the wire, in lower case, the root label included.
-    pub wire: Vec<u8>,
+    pub wire: Arc<[u8]>,
     /// For how long resolvers may keep an answer.
     pub ttl_seconds: u32,
-    /// Its addresses, each with what is probed for it; what has no target counts as up. At most
-    /// [`lb_common::tables::MAX_RECORDS`] of each family.
-    pub addresses: Vec<(IpAddr, Option<Target>)>,
+    /// Its addresses; no two are the same.
+    pub addresses: Vec<Address>,
+    /// How they are answered.
+    pub policy: Policy,
+    /// How many of a family have to be up.
+    pub minimum_healthy: u32,
+    /// What is answered if fewer are.
+    pub below_minimum: Below,
+    /// Its other records; a CNAME is alone.
+    pub data: Vec<Data>,
+}
+
+impl Name {
+    /// The record that says what other name it stands for.
+    pub fn cname(&self) -> Option<&Data> {
+        self.data.iter().find(|data| data.kind == CNAME)
+    }
+
+    /// The types of its records.
+    pub fn kinds(&self) -> BTreeSet<u16> {
+        let addresses = [A, AAAA].into_iter().filter(|kind| self.addresses.iter().any(|address| address.is_of(*kind)));
+        addresses.chain(self.data.iter().map(|data| data.kind)).collect()
+    }
+}
+
+/// An address of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// It itself.
+    pub address: IpAddr,
+    /// Its share in proportion to the others'; 0: it is not answered.
+    pub weight: u32,
+    /// It is answered if in no lower tier enough are up.
+    pub tier: u32,
+    /// What is probed for it; without, it counts as up.
+    pub target: Option<Target>,
+}
+
+impl Address {
+    /// Whether records of this type hold it.
+    pub const fn is_of(&self, kind: u16) -> bool {
+        kind == if self.address.is_ipv4() { A } else { AAAA }
+    }
+}
+
+/// How the addresses of a name are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// All, each in its turn first.
+    RoundRobin,
+    /// All, in an order by chance.
+    Shuffle,
+    /// One, as often as its weight says.
+    Weighted,
+    /// One, the same for all clients of a prefix.
+    Sticky,
+    /// Those of the lowest tier in which enough are up.
+    Failover,
+}
+
+/// What is answered if fewer addresses of a family are up than have to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// That it can't be said now.
+    ServFail,
+    /// That there is none.
+    NoData,
+    /// As if all were up.
+    FailOpen,
+    /// These.
+    Fallback(Vec<IpAddr>),
+}
+
+/// What holds for all questions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Answering {
+    /// For how long answers of the config are sent without an agent; none: for ever.
+    pub lease: Option<Duration>,
+    /// What becomes of them afterwards.
+    pub lapse: Lapse,
+    /// The secret of server cookies, and the one before it.
+    pub cookie_secrets: [[u64; 2]; 2],
+    /// How many answers a client gets.
+    pub limit: Option<RateLimit>,
+    /// Bits of the prefix by which clients are told apart: IPv4, IPv6.
+    pub prefixes: [u8; 2],
+}
+
+impl Answering {
+    /// What the path is told of it; when the lease ends and what time it is are the agent's.
+    pub fn settings(&self) -> DnsSettings {
+        let RateLimit { responses_per_second, burst, slip, misses_per_second } = self.limit.unwrap_or_default();
+        let [ipv4, ipv6] = self.prefixes;
+        let feature = |feature, is_on| if is_on { feature } else { 0 };
+        DnsSettings {
+            features: COOKIES
+                | feature(LIMITED, self.limit.is_some())
+                | feature(LEASED, self.lease.is_some())
+                | (self.lapse as u64) << 32,
+            lease_until: 0,
+            wall_offset: 0,
+            cookie_secrets: self.cookie_secrets,
+            answer_rate: u64::from(responses_per_second) | u64::from(burst) << 32,
+            miss_rate: u64::from(misses_per_second) | u64::from(misses_per_second) << 33,
+            slip_and_prefixes: u64::from(slip) | u64::from(ipv4) << 8 | u64::from(ipv6) << 16,
+        }
+    }
+}
+
+/// How much the clients of one prefix get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Answers in a second; 0: any number.
+    pub responses_per_second: u32,
+    /// As many at once after a silence.
+    pub burst: u32,
+    /// Of so many answers that are too many one is sent, truncated; 0: none.
+    pub slip: u32,
+    /// Questions handed to the agent in a second, and twice as many at once; 0: any number.
+    pub misses_per_second: u32,
 }

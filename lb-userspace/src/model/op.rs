@@ -1,7 +1,16 @@
 //! One step of a change to the tables.
 
-use super::desired::Balanced;
-use lb_common::tables::{Address, Backend, Endpoint, FlowKey, FlowTable, Region, Service, Settings, Slot};
+use super::{
+    answers::{
+        index::{Index, Place},
+        placed::Put,
+        wanted::Reached,
+    },
+    desired::Balanced,
+};
+use lb_common::tables::{
+    Address, Backend, Endpoint, FlowKey, FlowTable, Region, Service, Settings, Slot, answers::DnsSettings,
+};
 use std::{sync::Arc, time::Duration};
 
 /// One step of a change to the tables. As far as a packet can see, each is done wholly or not at all, but for the next hop of a
@@ -10,6 +19,8 @@ use std::{sync::Arc, time::Duration};
 pub enum Op {
     /// Writes what holds for every packet.
     PutSettings(Box<Settings>),
+    /// Writes what holds for every question, word by word.
+    PutDns(DnsSettings),
     /// Lets frames come in and leave by an interface.
     PutInterface {
         /// Its index.
@@ -107,6 +118,47 @@ pub enum Op {
         id: u32,
         /// Where it is.
         endpoint: Endpoint,
+    },
+    /// Writes an index of answers beside the one before, for all answers that come from now on. No DNS address looks into it yet.
+    WriteIndex {
+        /// The index.
+        index: Index,
+        /// Nothing of what the one before leads to is in it, or will be.
+        afresh: bool,
+    },
+    /// Has a DNS address look into another index.
+    SwapIndex {
+        /// The address's id.
+        id: u32,
+        /// The address.
+        endpoint: Endpoint,
+        /// The index.
+        region: Region,
+    },
+    /// Writes an answer, and then the entry that leads to it.
+    PutAnswer(Arc<Put>),
+    /// Frees the entry of an answer.
+    RemoveAnswer {
+        /// Hash of the question.
+        question: u64,
+        /// The entry's place.
+        place: Place,
+        /// Block of the index.
+        index: u32,
+    },
+    /// Notes that there is no room for an answer, or that it is no longer wanted.
+    LeaveAnswer {
+        /// Hash of the question.
+        question: u64,
+        /// There is no room.
+        is_left: bool,
+    },
+    /// Notes up to where the wanted answers have been followed.
+    FollowAnswers {
+        /// Up to there.
+        reached: Option<Reached>,
+        /// Everything has been followed at least once.
+        is_built: bool,
     },
     /// Answers for an address.
     PutAddress {

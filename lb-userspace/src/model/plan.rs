@@ -3,6 +3,7 @@
 //! Every prefix of a plan is safe for traffic: what something leads to is written before it, and taken away after it. No flow of a
 //! live backend is moved, as far as the slots' history tells (see [`super::tracking`]).
 
+mod answers;
 mod removal;
 mod room;
 mod service;
@@ -12,6 +13,7 @@ use super::{
     desired::{Desired, Wanted},
     op::Op,
 };
+use answers::Answering;
 use lb_common::tables::{Backend, Endpoint, Settings};
 use removal::Removal;
 use room::Room;
@@ -61,6 +63,7 @@ struct Draft<'a> {
     now: Duration,
     ops: Vec<Op>,
     room: Room<'a>,
+    answering: Answering,
     /// Own endpoints of NAT backends whose replies these steps have led from others to them.
     returned: BTreeSet<Endpoint>,
     /// Backends of services that go on which are wanted no longer. No slot leads to them after these steps.
@@ -69,12 +72,14 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(desired: &'a Desired, actual: &'a Actual, now: Duration) -> Self {
-        let room = Room::of(actual);
-        Self { desired, actual, now, ops: Vec::new(), room, returned: BTreeSet::new(), unwanted: Vec::new() }
+        let (room, answering) = (Room::of(actual), Answering::of(desired, actual));
+        let (ops, returned, unwanted) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Self { desired, actual, now, ops, room, answering, returned, unwanted }
     }
 
     fn complete(mut self) -> Result<Vec<Op>, Full> {
         self.put_settings();
+        self.put_dns_settings();
         self.put_interfaces();
         self.remove(Removal::of_other_kind(&self));
         self.put_services()?;
@@ -83,6 +88,8 @@ impl<'a> Draft<'a> {
         self.remove(Removal::of_all(&self));
         self.remove_interfaces();
         self.put_final_settings();
+        // Last: what is wrong with them is nothing to the others.
+        self.put_answers();
         self.grace_if_needed();
         Ok(self.ops)
     }
@@ -130,6 +137,12 @@ impl<'a> Draft<'a> {
         let settings = self.settings_of_both();
         if self.actual.settings != Some(settings) {
             self.push(Op::PutSettings(settings.into()));
+        }
+    }
+
+    fn put_dns_settings(&mut self) {
+        if let Some(dns) = self.desired.dns.filter(|dns| self.actual.dns != Some(*dns)) {
+            self.push(Op::PutDns(dns));
         }
     }
 

@@ -97,11 +97,17 @@ pub struct Regions {
 
 impl Default for Regions {
     fn default() -> Self {
-        Self { free: BTreeMap::from([(0, MAX_CHUNKS * CHUNK_SLOTS)]), retired: Vec::new() }
+        Self::of(MAX_CHUNKS * CHUNK_SLOTS)
     }
 }
 
 impl Regions {
+    /// A space of this length, all of it free.
+    pub fn of(length: u32) -> Self {
+        let free = if length > 0 { BTreeMap::from([(0, length)]) } else { BTreeMap::new() };
+        Self { free, retired: Vec::new() }
+    }
+
     /// The first free stretch of this many slots.
     pub fn first_free(&self, slots: u32) -> Option<Region> {
         let (first, _) = self.free.iter().find(|(_, length)| **length >= slots)?;
@@ -130,18 +136,23 @@ impl Regions {
         }
     }
 
+    /// Gives back a stretch that nothing can lead to any more: it is free at once.
+    pub fn release(&mut self, region: Region) {
+        let Region { mut first, slots: mut length } = region;
+        if let Some(behind) = self.free.remove(&(first + length)) {
+            length += behind;
+        }
+        let before = self.free.range(..first).next_back().map(|(start, length)| (*start, *length));
+        if let Some((start, before)) = before.filter(|(start, before)| start + before == first) {
+            (first, length) = (start, before + length);
+        }
+        self.free.insert(first, length);
+    }
+
     /// A grace period is over.
     pub fn grace(&mut self) {
-        for Region { first, slots } in std::mem::take(&mut self.retired) {
-            let (mut first, mut length) = (first, slots);
-            if let Some(behind) = self.free.remove(&(first + length)) {
-                length += behind;
-            }
-            let before = self.free.range(..first).next_back().map(|(start, length)| (*start, *length));
-            if let Some((start, before)) = before.filter(|(start, before)| start + before == first) {
-                (first, length) = (start, before + length);
-            }
-            self.free.insert(first, length);
+        for region in std::mem::take(&mut self.retired) {
+            self.release(region);
         }
     }
 

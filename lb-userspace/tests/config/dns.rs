@@ -87,7 +87,11 @@ fn times_to_live() {
 #[test]
 fn addresses() {
     let line = "addresses = [\"10.0.0.13\"]";
-    says(line, "", "config:63: name `_srv.x-1.example`: no address; write addresses = [\"192.0.2.10\"]");
+    says(
+        line,
+        "",
+        "config:63: name `_srv.x-1.example`: no record; write addresses = [\"192.0.2.10\"], or `cname`, `mx`, `txt` or `srv`",
+    );
     says(
         line,
         "addresses = [\"fd00::1\",\n\"fd00:0::1\"]",
@@ -103,8 +107,8 @@ fn addresses() {
     says(
         line,
         &format!("addresses = {addresses:?}"),
-        "config:63: name `_srv.x-1.example`: 17 IPv4 addresses do not fit in one answer; write at most 16\n\
-         config:63: name `_srv.x-1.example`: 17 IPv6 addresses do not fit in one answer; write at most 16",
+        "config:63: name `_srv.x-1.example`: 17 IPv4 addresses are more than one answer takes; write at most 16\n\
+         config:63: name `_srv.x-1.example`: 17 IPv6 addresses are more than one answer takes; write at most 16",
     );
     let addresses = &addresses[..32];
     intent(&FULL.replace(line, &format!("addresses = {addresses:?}"))).unwrap();

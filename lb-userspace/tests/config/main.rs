@@ -4,6 +4,8 @@
 mod checks;
 mod dns;
 mod meaning;
+mod names;
+mod records;
 mod services;
 mod text;
 mod tunnel;

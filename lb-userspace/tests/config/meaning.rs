@@ -9,7 +9,9 @@ use lb_common::{
 };
 use lb_userspace::{
     config::{Config, DEFAULT_PINS, DEFAULT_SOCKET},
-    model::intent::{Attach, Backend, Check, Intent, Limits, Mode, Name, Service, Target, Tracking, Tunnel},
+    model::intent::{
+        Address, Attach, Backend, Below, Check, Intent, Limits, Mode, Name, Policy, Service, Target, Tracking, Tunnel,
+    },
 };
 use std::{
     collections::BTreeSet,
@@ -78,20 +80,21 @@ fn every_key_has_its_meaning() {
     assert_eq!(intent.dns(), listens);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
     let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: web };
-    let addresses = ["10.0.0.11", "2001:db8::11"].map(|text| (address(text), Some(target(text))));
+    let plain = |text: &str, target| Address { address: address(text), weight: 1, tier: 1, target };
+    let name = |name: &str, wire: &[u8], ttl_seconds, addresses: &[Address]| Name {
+        name: name.into(),
+        wire: wire.into(),
+        ttl_seconds,
+        addresses: addresses.into(),
+        policy: Policy::RoundRobin,
+        minimum_healthy: 1,
+        below_minimum: Below::ServFail,
+        data: Vec::new(),
+    };
+    let addresses = ["10.0.0.11", "2001:db8::11"].map(|text| plain(text, Some(target(text))));
     let names = [
-        Name {
-            name: "www.example.com".into(),
-            wire: b"\x03www\x07example\x03com\0".into(),
-            ttl_seconds: 5,
-            addresses: addresses.into(),
-        },
-        Name {
-            name: "_srv.x-1.example".into(),
-            wire: b"\x04_srv\x03x-1\x07example\0".into(),
-            ttl_seconds: 30,
-            addresses: vec![(address("10.0.0.13"), None)],
-        },
+        name("www.example.com", b"\x03www\x07example\x03com\0", 5, &addresses),
+        name("_srv.x-1.example", b"\x04_srv\x03x-1\x07example\0", 30, &[plain("10.0.0.13", None)]),
     ];
     assert_eq!(intent.names(), names);
     let backends = services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
@@ -100,7 +103,7 @@ fn every_key_has_its_meaning() {
     let sources = |text: &str, prefix| Some(Sources::new(address(text), prefix));
     let tunnel = Tunnel { ipv4: sources("10.99.0.0", 16), ipv6: sources("fd99::", 64) };
     assert_eq!(intent.tunnel(), tunnel);
-    assert_eq!(intent.limits(), Limits { services: 32, backends: 64, flows: 2_048 });
+    assert_eq!(intent.limits(), Limits { services: 32, backends: 64, flows: 2_048, answers_megabytes: 64 });
     let seconds = Duration::from_secs;
     let tracking =
         Tracking { adopt: seconds(60), tcp_idle: seconds(600), udp_idle: seconds(30), drain: Some(seconds(3_600)) };
@@ -115,7 +118,8 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(intent.pins(), Path::new(DEFAULT_PINS));
     assert!(intent.dns().is_empty() && intent.names().is_empty());
     assert_eq!(intent.tunnel(), Tunnel::default());
-    assert_eq!(intent.limits(), Limits { services: 4_096, backends: 16_384, flows: 131_072 });
+    let limits = Limits { services: 4_096, backends: 16_384, flows: 131_072, answers_megabytes: 512 };
+    assert_eq!(intent.limits(), limits);
     let seconds = Duration::from_secs;
     let tracking = Tracking { adopt: seconds(300), tcp_idle: seconds(7_440), udp_idle: seconds(300), drain: None };
     assert_eq!(intent.tracking(), tracking);

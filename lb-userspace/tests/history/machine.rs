@@ -22,7 +22,6 @@ use lb_userspace::{
         op::Op,
         plan::plan,
         reach::{Hop, Way},
-        tracking::Table,
     },
 };
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -162,9 +161,9 @@ impl Machine {
             let service = self.tables.services[id];
             let region = Region::from_word(service.region);
             actual.service_ids.take(*id);
-            actual.regions.take(region);
-            let table = (region.slots > 0).then(|| Table::new(region, self.slots_of(region).into(), opened));
-            actual.services.insert(*endpoint, ActualService { id: *id, flags: service.flags, table, reached: None });
+            let slots = self.slots_of(region).into();
+            actual.services.insert(*endpoint, ActualService::new(*id, &service, &slots, None, opened));
+            actual.note_service(endpoint);
         }
         let lives = |flags: u16| flags & DOWN == 0;
         self.conditions.drains = actual

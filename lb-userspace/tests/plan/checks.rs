@@ -2,7 +2,7 @@
 
 use lb_common::{
     host::HostTables,
-    tables::{AnswerKey, Backend, DNS, DOWN, IN_USE, NAT, NOBODY, Region, Slot},
+    tables::{Backend, DNS, DOWN, IN_USE, NAT, NOBODY, Region, Slot},
 };
 use lb_userspace::model::{actual::Actual, backends::BackendKey, host, op::Op};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn slots(tables: &HostTables, id: u32) -> (Region, Vec<Slot>, BTreeMap<u32, Backend>) {
     let service = tables.services.get(&id).expect("an id leads to its service");
     assert_eq!(service.id, id, "a service knows its id");
-    let region = Region::from_word(service.region);
+    let is_dns = service.flags & DNS != 0;
+    let region = if is_dns { Region { first: 0, slots: 0 } } else { Region::from_word(service.region) };
     let slots: Vec<Slot> = (region.first..region.first + region.slots)
         .map(|index| *tables.slots.get(&index).expect("a slot is written"))
         .collect();
@@ -27,7 +28,6 @@ pub struct Seen {
     regions: BTreeSet<Region>,
     backends: BTreeMap<u32, BackendKey>,
     services: BTreeSet<u32>,
-    answers: BTreeMap<u32, AnswerKey>,
 }
 
 impl Seen {
@@ -60,7 +60,6 @@ impl Seen {
                 self.backends.insert(flow.backend, backend.into());
             }
         }
-        self.answers.extend(tables.answer_places.iter().map(|(key, place)| (*place, *key)));
     }
 
     /// Nothing that a packet may still look at becomes something else.
@@ -105,7 +104,6 @@ impl Seen {
                     assert!(!is_found || backend.flags & DOWN != 0, "a flow may stay with backend {id}");
                 }
             }
-            Op::PutAnswer { place, .. } => assert!(!self.answers.contains_key(place), "answer {place} may be read"),
             _ => (),
         }
     }
@@ -128,9 +126,6 @@ fn check_safe(tables: &HostTables) {
     }
     for (own, id) in &tables.returns {
         assert_eq!(tables.backends.get(id).expect("a way back leads to a backend").own, *own);
-    }
-    for place in tables.answer_places.values() {
-        assert!(tables.answers.contains_key(place), "a key leads to an answer");
     }
 }
 

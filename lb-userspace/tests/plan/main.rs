@@ -7,6 +7,7 @@
     reason = "helpers of a test"
 )]
 
+mod answers;
 mod checks;
 mod fold;
 mod histories;

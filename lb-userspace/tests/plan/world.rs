@@ -18,7 +18,6 @@ use lb_userspace::{
         op::Op,
         plan::plan,
         reach::{Hop, Way},
-        tracking::Table,
     },
 };
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
@@ -204,11 +203,10 @@ impl World {
             let slots =
                 (region.first..region.first + region.slots).map(|index| *self.tables.slots.get(&index).unwrap());
             let deadline = self.now() + Duration::from_secs(ADOPT);
-            let table = (region.slots > 0).then(|| Table::new(region, slots.collect(), deadline));
             actual.service_ids.take(*id);
-            actual.regions.take(region);
-            let service = ActualService { id: *id, flags: service.flags, table, reached: None };
+            let service = ActualService::new(*id, service, &slots.collect(), None, deadline);
             actual.services.insert(*endpoint, service);
+            actual.note_service(endpoint);
         }
         // Flows that lead to nothing.
         let gone: Vec<_> = self

@@ -1,5 +1,9 @@
 use super::*;
-use std::{net::IpAddr, str::FromStr as _};
+use crate::model::dns::{
+    fixture,
+    respond::{self, Server},
+};
+use std::str::FromStr as _;
 use tokio::{
     net::{TcpStream, UdpSocket as Client},
     task::JoinHandle,
@@ -22,9 +26,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
 fn names(fours: u8, sixes: u16) -> Names {
     let fours = (1..=fours).map(|number| IpAddr::from([192, 0, 2, number]));
     let sixes = (1..=sixes).map(|number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]));
-    let mut names = Names::default();
-    names.insert(b"\x01x\0", 30, fours.chain(sixes).map(|address| (address, true)));
-    names
+    let addresses = fours.chain(sixes).map(|address| (address, true)).collect();
+    fixture::names(&[("x", addresses)], Server::default())
 }
 
 /// A listener on its own port of an address, served in the background.
@@ -112,7 +115,8 @@ async fn replies(stream: &TcpStream, count: usize) -> Vec<Vec<u8>> {
 }
 
 fn reply(query: &[u8], transport: Transport, names: &Names) -> Vec<u8> {
-    respond(query, transport, names, 0).unwrap().bytes
+    let from = respond::Client { address: [127, 0, 0, 1].into(), transport, second: 0 };
+    respond(query, from, names, 0).unwrap().bytes
 }
 
 #[tokio::test]
@@ -124,7 +128,7 @@ async fn questions_are_answered_by_udp_and_tcp_over_both_families() {
         assert_eq!(ask(&client, &four).await, reply(&four, Transport::Udp, &names(1, 0)));
         assert_eq!(
             timeout(DEADLINE, served.asked.recv()).await.unwrap(),
-            Some(Asked { wire: b"\x01x\0".to_vec(), kind: 1 })
+            Some(Asked { wire: b"\x01x\0".as_slice().into(), kind: 0x1_0001 })
         );
         let large = ask(&client, &six).await;
         assert_eq!((large.len(), large[2] & 2), (six.len(), 2), "30 AAAA records do not fit a plain response");
@@ -285,7 +289,7 @@ async fn a_silent_client_is_let_go() {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         send(&client, said).await;
         let (stream, _) = listener.accept().await.unwrap();
-        let served = connection::serve(stream, &answerer, Duration::from_millis(1));
+        let served = connection::serve(stream, [127, 0, 0, 1].into(), &answerer, Duration::from_millis(1));
         let error = timeout(DEADLINE, served).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }

@@ -1,24 +1,32 @@
-//! From a query to its response, with hickory-proto as the codec.
+//! From a query to its response.
 //!
-//! To a question that the kernel answers too, the response is the same bytes: the owner of each record points to the
-//! question (hickory compresses the same way), and OPT comes last.
+//! To a question that the kernel answers too, the response is the same bytes: both are put together from the same [`Rendered`].
 
 use super::{
-    names::{NameState, Names},
-    query::{ClientEdns, Query, Question},
+    names::Names,
+    query::{BrokenOptions, ClientEdns, Query},
+    rendered::{self, Body, Rendered},
 };
-use hickory_proto::{
-    op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode},
-    rr::{
-        DNSClass, RData, Record, RecordType,
-        rdata::{A as DataA, AAAA as DataAaaa},
+use bytemuck::Zeroable as _;
+use hickory_proto::op::ResponseCode;
+use lb_common::{
+    dns::{
+        client,
+        cookie::{self, Cookie},
+    },
+    hash::{self, Keys},
+    tables::{
+        Endpoint, FAMILY_4, FAMILY_6,
+        answers::{DnsSettings, Pick},
+    },
+    wire::{
+        dns::{
+            CHECKING_DISABLED, COOKIE, DNSSEC_OK, DnsHeader, OPT, PAYLOAD_SIZE, PLAIN_SIZE, RECURSION_DESIRED, RESPONSE,
+        },
+        transport::UDP,
     },
 };
-use lb_common::{
-    tables::MAX_RECORDS,
-    wire::dns::{A, AAAA, PAYLOAD_SIZE, PLAIN_SIZE},
-};
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 /// How a query came; it decides how large its response may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +35,38 @@ pub enum Transport {
     Udp,
     /// As large as a message can be.
     Tcp,
+}
+
+/// Who asks, how and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// How its query came.
+    pub transport: Transport,
+    /// The second since 1970, modulo 2^32.
+    pub second: u32,
+}
+
+/// What all answers of a config depend on. Whoever knows it can make cookies, and aim at a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// What the clients' hash is keyed by.
+    pub keys: Keys,
+    /// The secrets of cookies, and what counts as one client.
+    pub settings: DnsSettings,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { keys: Keys::zeroed(), settings: DnsSettings::zeroed() }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Server")
+    }
 }
 
 /// A response to be sent.
@@ -42,113 +82,167 @@ pub struct Response {
     pub asked: Option<Asked>,
 }
 
-/// A question that was asked and has an answer: in class IN, to one of our names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Asked {
-    /// The name on the wire, in lower case.
-    pub wire: Vec<u8>,
-    /// A or AAAA.
-    pub kind: u16,
-}
+/// A question that was asked; [`Names::answer`] answers it.
+pub type Asked = rendered::Question;
 
-/// Answers a query; the addresses are rotated by `turn`. `None` for what deserves no reply: no whole header, or itself a
-/// response, which two servers would otherwise send to each other for ever.
-pub fn respond(query: &[u8], limit_by_transport: Transport, names: &Names, turn: usize) -> Option<Response> {
+/// Answers a query; `turn` chooses where there is a choice that is not by the client. `None` for what deserves no reply: no whole header,
+/// or itself a response, which two servers would otherwise send to each other for ever.
+pub fn respond(query: &[u8], client: Client, names: &Names, turn: u32) -> Option<Response> {
     let query = Query::read(query)?;
-    if query.header.metadata.message_type == MessageType::Response {
+    if query.flags & RESPONSE != 0 {
         return None;
     }
-    let mut reply = Message::new(query.header.metadata.id, MessageType::Response, query.header.metadata.op_code);
-    // Copies RD and CD; RA and AD are zero, and Z hickory never writes.
-    reply.metadata = Metadata::response_from_request(&query.header.metadata);
-    reply.queries.extend(query.question.as_ref().map(|question| question.asked.clone()));
-    reply.edns = query.edns.as_ref().map(own_edns);
-
-    let mut asked = None;
-    match find(&query, names) {
-        Err(code) => reply.metadata.response_code = code,
-        Ok((question, state)) => {
-            reply.metadata.authoritative = true;
-            let kind = kind_to_answer(question, state);
-            let live = state.live(kind);
-            if live.is_empty() && state.configured(kind) > 0 {
-                // Not "no such record": the client should ask another server, and not remember it for long.
-                reply.metadata.response_code = ResponseCode::ServFail;
-            }
-            asked = for_kernel(question, live.len());
-            add_answers(&mut reply, question, state.ttl_seconds, live, turn);
-        }
+    let server = names.zone().server();
+    let sent = query.edns.filter(|edns| edns.version == 0).map_or(Ok(None), |edns| edns.cookie());
+    let cookie = sent.ok().flatten().map(|sent| checked(server, &client, sent));
+    let mut reply = Reply { query: &query, transport: client.transport, cookie, code: ResponseCode::NoError };
+    if let Err(code) = fault(&query, sent) {
+        reply.code = code;
+        return Some(reply.bare());
     }
-
-    let limit = match limit_by_transport {
-        Transport::Tcp => usize::from(u16::MAX),
-        Transport::Udp => query.edns.map_or(PLAIN_SIZE, |edns| edns.payload_size.min(PAYLOAD_SIZE.into())),
+    let Some(question) = &query.question else {
+        return Some(reply.bare());
     };
-    let mut bytes = reply.to_vec().ok()?;
-    // hickory stops before the record that would make a message longer than any can be, and sets TC.
-    let is_truncated = bytes.len() > limit || bytes.get(2).is_some_and(|flags| flags & TRUNCATED != 0);
-    if is_truncated {
-        reply.answers.clear();
-        reply.metadata.truncation = true;
-        bytes = reply.to_vec().ok()?;
-    }
-    Some(Response { bytes, code: reply.metadata.response_code, is_truncated, asked })
+    let Some(rendered) = names.answer(&question.wire, question.kind) else {
+        reply.code = ResponseCode::Refused;
+        return Some(reply.bare());
+    };
+    let (body, first) = choose(&rendered, server, &client, turn)?;
+    reply.code = ResponseCode::from(0, (body.flags & CODE) as u8);
+    let asked = Asked { wire: question.wire.as_slice().into(), kind: question.kind };
+    Some(Response { asked: Some(asked), ..reply.write(body, first) })
 }
 
-/// TC, in the third byte of a message.
-const TRUNCATED: u8 = 0x02;
+/// TC.
+const TRUNCATED: u16 = 0x0200;
+/// What is asked for; zero: a question.
+const OPCODE: u16 = 0x7800;
+/// The response code, in flags.
+const CODE: u16 = 0x000f;
 
-/// The name that was asked for, or what is wrong with the query.
-fn find<'a>(query: &'a Query, names: &'a Names) -> Result<(&'a Question, &'a NameState), ResponseCode> {
-    if query.header.metadata.op_code != OpCode::Query {
+/// What is wrong with a query, whatever it asks for. A question may be missing.
+fn fault(query: &Query<'_>, cookie: Result<Option<&[u8]>, BrokenOptions>) -> Result<(), ResponseCode> {
+    if query.flags & OPCODE != 0 {
         return Err(ResponseCode::NotImp);
     }
-    // Any number of questions but one is a format error (RFC 9619 section 4).
-    let question = query.question.as_ref().filter(|_| query.is_sound).ok_or(ResponseCode::FormErr)?;
+    let (true, Ok(cookie)) = (query.is_sound, cookie) else { return Err(ResponseCode::FormErr) };
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return Err(ResponseCode::BADVERS);
     }
-    if question.asked.query_class != DNSClass::IN {
-        return Err(ResponseCode::Refused);
-    }
-    Ok((question, names.get(&question.wire).ok_or(ResponseCode::Refused)?))
+    // Any number of questions but one is a format error (RFC 9619 section 4), except that a client may ask for a cookie by none at
+    // all (RFC 7873 section 5.4).
+    let is_for_cookie = query.questions == 0 && cookie.is_some();
+    if query.question.is_some() || is_for_cookie { Ok(()) } else { Err(ResponseCode::FormErr) }
 }
 
-/// The type of the records to answer with: ANY gets one set and not all (RFC 8482 section 4.1).
-fn kind_to_answer(question: &Question, state: &NameState) -> u16 {
-    match question.asked.query_type {
-        RecordType::ANY if !state.a.live.is_empty() => A,
-        RecordType::ANY if !state.aaaa.live.is_empty() => AAAA,
-        RecordType::ANY if state.a.configured > 0 => A,
-        RecordType::ANY => AAAA,
-        kind => kind.into(),
-    }
+/// The cookie that a client gets for its own, which is 8 bytes long or more.
+fn checked(server: &Server, client: &Client, sent: &[u8]) -> Cookie {
+    let mut words = sent.chunks_exact(8).map(|word| word.iter().rfold(0, |all, byte| all << 8 | u64::from(*byte)));
+    let own = words.next().unwrap_or_default();
+    let ours = words.next().zip(words.next()).map(|(stamp, hash)| [stamp, hash]);
+    let ours = ours.filter(|_| sent.len() == usize::from(cookie::LENGTH));
+    let endpoint = Endpoint::new(client.address, UDP, 0);
+    let secrets = &server.settings.cookie_secrets;
+    cookie::check(secrets, &endpoint.address, family(client.address), client.second, own, ours).reply
 }
 
-fn add_answers(reply: &mut Message, question: &Question, ttl_seconds: u32, mut live: Vec<IpAddr>, turn: usize) {
-    let turn = turn.checked_rem(live.len()).unwrap_or_default();
-    live.rotate_left(turn);
-    reply.answers.extend(live.into_iter().map(|address| {
-        let data = match address {
-            IpAddr::V4(address) => RData::A(DataA(address)),
-            IpAddr::V6(address) => RData::AAAA(DataAaaa(address)),
+const fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { FAMILY_4 } else { FAMILY_6 }
+}
+
+/// One of the bodies, and with which of its records it begins.
+fn choose<'r>(rendered: &'r Rendered, server: &Server, client: &Client, turn: u32) -> Option<(&'r Body, u32)> {
+    let slots = rendered.slots.len() as u32;
+    if slots == 0 {
+        let body = rendered.bodies.first()?;
+        return Some((body, turn.checked_rem(body.turns.into()).unwrap_or_default()));
+    }
+    let number = match rendered.pick {
+        Pick::Client => {
+            let address = Endpoint::new(client.address, UDP, 0).address;
+            hash::slot(client::hash(&server.keys, &server.settings, &address, family(client.address)), slots)
+        }
+        _ => turn % slots,
+    };
+    let body = rendered.bodies.get(usize::from(*rendered.slots.get(number as usize)?))?;
+    let first = match rendered.pick {
+        // What chose the order must not choose the first record too, or not all pairs would come.
+        Pick::Random => (turn / slots).checked_rem(body.turns.into()).unwrap_or_default(),
+        _ => 0,
+    };
+    Some((body, first))
+}
+
+/// What a response is made of, beside its records.
+struct Reply<'q> {
+    query: &'q Query<'q>,
+    transport: Transport,
+    cookie: Option<Cookie>,
+    code: ResponseCode,
+}
+
+impl Reply<'_> {
+    /// Without an answer.
+    fn bare(&self) -> Response {
+        let flags = self.query.flags & OPCODE | u16::from(self.code) & CODE;
+        self.write(&Body { flags, ..Body::default() }, 0)
+    }
+
+    fn write(&self, body: &Body, first: u32) -> Response {
+        let query = self.query;
+        let limit = match self.transport {
+            Transport::Tcp => usize::from(u16::MAX),
+            Transport::Udp => query.edns.map_or(PLAIN_SIZE, |edns| edns.payload_size.min(PAYLOAD_SIZE.into())),
         };
-        // The name in the case it was asked in: hickory compresses only what is equal to the byte.
-        Record::from_rdata(question.asked.name.clone(), ttl_seconds, data)
-    }));
+        let question = query.question.as_ref().map_or(&[][..], |question| question.asked);
+        let opt = query.edns.map_or_else(Vec::new, |client| self.opt(&client));
+        let is_truncated = DnsHeader::LEN + question.len() + body.records.len() + opt.len() > limit;
+        let (counts, records, truncated) =
+            if is_truncated { ([0; 3], &[][..], TRUNCATED) } else { (body.counts, &body.records[..], 0) };
+        let flags = RESPONSE | body.flags | truncated | query.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
+        let [answers, authorities, additionals] = counts;
+        let additionals = additionals + u16::from(query.edns.is_some());
+        let mut bytes = Vec::with_capacity(DnsHeader::LEN + question.len() + records.len() + opt.len());
+        for word in [query.id, flags, u16::from(query.question.is_some()), answers, authorities, additionals] {
+            bytes.extend(word.to_be_bytes());
+        }
+        bytes.extend(question);
+        let (end, start) = records.split_at_checked(turned(body, first)).unwrap_or((records, &[]));
+        bytes.extend(start);
+        bytes.extend(end);
+        bytes.extend(opt);
+        Response { bytes, code: self.code, is_truncated, asked: None }
+    }
+
+    /// DO is repeated (RFC 3225 section 3).
+    fn opt(&self, client: &ClientEdns<'_>) -> Vec<u8> {
+        let upper = u32::from(u16::from(self.code) >> 4) << 24;
+        let extended = upper | if client.dnssec_ok { DNSSEC_OK } else { 0 };
+        let mut opt = vec![0];
+        for word in [OPT, PAYLOAD_SIZE] {
+            opt.extend(word.to_be_bytes());
+        }
+        opt.extend(extended.to_be_bytes());
+        let Some(Cookie { client, stamp, hash }) = self.cookie else {
+            opt.extend([0; 2]);
+            return opt;
+        };
+        for word in [COOKIE_OPTION, COOKIE, cookie::LENGTH] {
+            opt.extend(word.to_be_bytes());
+        }
+        // In the order of memory.
+        opt.extend([client, stamp, hash].map(u64::to_le_bytes).as_flattened());
+        opt
+    }
 }
 
-fn for_kernel(question: &Question, live: usize) -> Option<Asked> {
-    let kind = question.asked.query_type.into();
-    let fits = matches!(kind, A | AAAA) && (1..=MAX_RECORDS).contains(&live);
-    fits.then(|| Asked { wire: question.wire.clone(), kind })
-}
+/// Bytes of an option with a cookie.
+const COOKIE_OPTION: u16 = 4 + cookie::LENGTH;
 
-/// DO is repeated (RFC 3225 section 3); options are not answered.
-fn own_edns(client: &ClientEdns) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD_SIZE).set_version(0).set_dnssec_ok(client.dnssec_ok);
-    edns
+/// Where in a body's records the one lies that it begins with.
+fn turned(body: &Body, first: u32) -> usize {
+    let stride = body.records.len().checked_div(body.turns.into()).unwrap_or_default();
+    stride * first as usize
 }
 
 #[cfg(test)]

@@ -169,12 +169,13 @@ impl Tables for Recorder<'_> {
     }
 
     fn with_flow<R>(&self, table: FlowTable, key: &FlowKey, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
-        let before = Cell::new(None);
         let result = self.tables.with_flow(table, key, |word| {
-            before.set(Some(Tracked::from_word(word.get())));
+            self.note(Step::Flow(table, *key, Some(Tracked::from_word(word.get()))));
             work(word)
         });
-        self.note(Step::Flow(table, *key, before.get()));
+        if result.is_none() {
+            self.note(Step::Flow(table, *key, None));
+        }
         result
     }
 

@@ -182,6 +182,7 @@ impl Teller<'_> {
                     return told("body", format!("at block {block}: beyond the answer space"));
                 };
                 told("body", self.body(*block, &body));
+                self.compare(&body, notes);
                 steps.extend(body.records.into_iter().map(|found| Told { what: "record".into(), found }));
             }
             Step::Turn(_, after) => told("turn", self.turn(*after)),
@@ -372,6 +373,24 @@ impl Teller<'_> {
         let rotated = if head.turns > 1 { format!(", {} of them rotated", head.turns) } else { String::new() };
         let (generation, count) = (head.generation, records.len());
         format!("at block {block}: {question}, generation {generation}, {kind}, {count} record(s){rotated}")
+    }
+
+    /// Says how a body is not the one that is led to.
+    fn compare(&self, body: &message::Body, notes: &mut Vec<String>) {
+        let Payload::Dns(question) = &self.asked.payload else { return };
+        let asked = message::asked(&question.wire.to_ascii_lowercase(), question.kind);
+        if body.question != asked {
+            notes.push(format!("the body is for {}, not for {asked}", body.question));
+        }
+        let generation = self.run.steps.iter().rev().find_map(|step| match step {
+            Step::AnswerSlot(_, _, Some(slot)) => Some(slot.generation),
+            Step::Bucket(_, Some(bucket)) => self.leads(bucket).map(|leads| leads.generation),
+            _ => None,
+        });
+        if let Some(generation) = generation.filter(|generation| *generation != body.head.generation) {
+            let found = body.head.generation;
+            notes.push(format!("what leads to the body names its generation {generation}, and it has {found}"));
+        }
     }
 
     fn receiver(&self) -> Option<String> {

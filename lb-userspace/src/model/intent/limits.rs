@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 const SERVICES: RangeInclusive<u32> = 16..=1_000_000;
 const BACKENDS: RangeInclusive<u32> = 16..=4_000_000;
 const FLOWS: RangeInclusive<u32> = 1_024..=16_000_000;
+/// What the chunks of the answer space have room for is the most.
+const ANSWERS_MEGABYTES: RangeInclusive<u32> = 1..=1_024;
 
 /// Reads the sizes. What something is wrong with has its default.
 pub(super) fn read(file: &schema::File, problems: &mut Problems<'_>) -> Limits {
@@ -22,5 +24,11 @@ pub(super) fn read(file: &schema::File, problems: &mut Problems<'_>) -> Limits {
         services: limit("services", &written.services, SERVICES, default.services),
         backends: limit("backends", &written.backends, BACKENDS, default.backends),
         flows: limit("flows", &written.flows, FLOWS, default.flows),
+        answers_megabytes: limit(
+            "answers_megabytes",
+            &written.answers_megabytes,
+            ANSWERS_MEGABYTES,
+            default.answers_megabytes,
+        ),
     }
 }

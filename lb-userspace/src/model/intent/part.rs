@@ -4,6 +4,7 @@ use crate::config::{ConfigError, ConfigErrors, Place, Problem, Source, schema::W
 use std::{
     net::IpAddr,
     ops::{Range, RangeInclusive},
+    path::Path,
 };
 use toml::Spanned;
 
@@ -24,12 +25,17 @@ impl<'a> Problems<'a> {
         Part { problems: self, place, span }
     }
 
+    /// Reports what is wrong with a line of another file.
+    pub(super) fn of_file(&mut self, file: &Path, line: Option<usize>, place: Place, problem: Problem) {
+        self.errors.push(ConfigError { file: Some(file.into()), line, place, problem });
+    }
+
     /// What was read, if nothing is wrong with it.
     pub(super) fn unless<T>(mut self, read: Option<T>) -> Result<T, ConfigErrors> {
         match read {
             Some(read) if self.errors.is_empty() => Ok(read),
             _ => {
-                self.errors.sort_by_key(|error| error.line);
+                self.errors.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
                 Err(ConfigErrors { path: self.source.path().into(), errors: self.errors })
             }
         }
@@ -62,7 +68,7 @@ impl Part<'_, '_> {
     /// Reports a problem at a place of the text, or with the whole file.
     pub(super) fn report_at(&mut self, span: Option<Range<usize>>, problem: Problem) {
         let line = span.map(|span| self.problems.source.line(&span));
-        self.problems.errors.push(ConfigError { line, place: self.place.clone(), problem });
+        self.problems.errors.push(ConfigError { file: None, line, place: self.place.clone(), problem });
     }
 
     /// A value that has to be there.
@@ -121,9 +127,14 @@ impl Part<'_, '_> {
 
     /// Any address.
     pub(super) fn address(&mut self, what: &'static str, written: &Spanned<String>) -> Option<IpAddr> {
-        let address = written.get_ref().parse().ok();
+        self.address_text(what, written, written.get_ref())
+    }
+
+    /// Any address that is written somehow, as this text.
+    pub(super) fn address_text<T>(&mut self, what: &'static str, written: &Spanned<T>, text: &str) -> Option<IpAddr> {
+        let address = text.parse().ok();
         if address.is_none() {
-            self.report(written, Problem::NotAnAddress { what, value: written.get_ref().clone() });
+            self.report(written, Problem::NotAnAddress { what, value: text.into() });
         }
         address
     }

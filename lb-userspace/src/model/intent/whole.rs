@@ -3,7 +3,7 @@
 use super::{
     Attach, Intent, Limits, Service,
     checks::Checks,
-    limits, names,
+    dns, limits,
     part::{Part, Problems},
     services, tracking, tunnel,
 };
@@ -31,8 +31,10 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let file = config.file();
     let mut problems = Problems::none(config.source());
     let checks = Checks::read(file, &mut problems);
-    let (dns, names) = names::read(file, &checks, &mut problems);
-    let services = services::read(file, &checks, &dns, &mut problems);
+    let secret = secret(config, &mut problems.part(Place::Top, None));
+    let keys = secret.map(keys);
+    let dns = dns::read(config, &checks, secret, keys, &mut problems);
+    let services = services::read(file, &checks, &dns.listens, &mut problems);
     let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
     let limits = limits::read(file, &mut problems);
     let mut top = problems.part(Place::Top, None);
@@ -46,7 +48,6 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     if let Some(written) = file.pins.as_ref().filter(|written| written.get_ref().contains('.')) {
         top.report(written, Problem::DottedPins { path: written.get_ref().clone() });
     }
-    let keys = secret(config, &mut top).map(keys);
     let intent = move || {
         Some(Intent {
             interfaces,
@@ -55,8 +56,9 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             pins: pins?,
             keys: keys?,
             services,
-            names,
-            dns,
+            zone: dns.zone,
+            dns: dns.listens,
+            answering: dns.answering?,
             tunnel,
             tracking,
             limits,

@@ -2,6 +2,7 @@
 
 use crate::model::{
     actual::Actual,
+    answers::placed,
     op::Op,
     space::{Ids, Regions},
 };
@@ -24,6 +25,7 @@ pub(super) struct Room<'a> {
     pub backend_ids: Copied<'a, Ids>,
     pub service_ids: Copied<'a, Ids>,
     pub regions: Copied<'a, Regions>,
+    pub answers: Copied<'a, placed::Room>,
 }
 
 impl<'a> Room<'a> {
@@ -33,6 +35,7 @@ impl<'a> Room<'a> {
             backend_ids: Copied(Cow::Borrowed(&actual.backend_ids)),
             service_ids: Copied(Cow::Borrowed(&actual.service_ids)),
             regions: Copied(Cow::Borrowed(&actual.regions)),
+            answers: Copied(Cow::Borrowed(&actual.answers.room)),
         }
     }
 
@@ -56,6 +59,9 @@ impl<'a> Room<'a> {
                 if self.regions.waits() {
                     self.regions.0.to_mut().grace();
                 }
+                if self.answers.waits() {
+                    self.answers.0.to_mut().grace();
+                }
             }
             _ => (),
         }
@@ -66,8 +72,13 @@ impl<'a> Room<'a> {
         self.regions.0.to_mut().retire(region);
     }
 
+    /// The answer space, to be changed.
+    pub(super) fn answers_mut(&mut self) -> &mut placed::Room {
+        self.answers.0.to_mut()
+    }
+
     /// Whether something waits for a grace period.
     pub(super) fn waits(&self) -> bool {
-        self.backend_ids.waits() || self.regions.waits()
+        self.backend_ids.waits() || self.regions.waits() || self.answers.waits()
     }
 }

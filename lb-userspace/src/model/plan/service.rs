@@ -28,7 +28,12 @@ impl<'a> Draft<'a> {
     pub(super) fn put_dns(&mut self, endpoint: &Endpoint) -> Result<(), Full> {
         match self.known(endpoint, true) {
             Some(_) => Ok(()),
-            None => self.put_service(endpoint, tables::DNS, NO_TABLE, [].into(), None),
+            None => {
+                let index = self.built_index();
+                let id = self.put_service(endpoint, tables::DNS, index, [].into(), None)?;
+                self.dns_came(*endpoint, id, index);
+                Ok(())
+            }
         }
     }
 
@@ -41,7 +46,7 @@ impl<'a> Draft<'a> {
         let turn = self.put_backends(endpoint, balanced)?;
         let Some(known) = known else {
             let (region, slots) = self.first_table(&turn)?;
-            return self.put_service(endpoint, balanced.flags, region, slots, Some(balanced));
+            return self.put_service(endpoint, balanced.flags, region, slots, Some(balanced)).map(|_| ());
         };
         if known.flags != balanced.flags {
             self.push(Op::SetFlags { id: known.id, endpoint: *endpoint, flags: balanced.flags });
@@ -200,12 +205,12 @@ impl<'a> Draft<'a> {
         region: Region,
         slots: Arc<[Slot]>,
         reached: Option<&Arc<Balanced>>,
-    ) -> Result<(), Full> {
+    ) -> Result<u32, Full> {
         let limit = self.room.service_ids.limit();
         let id = self.find_room(|room| room.service_ids.lowest_free()).ok_or(Full::Services { limit })?;
         let service = Service { region: region.word(), flags, id };
         self.push(Op::PutService { id, endpoint: *endpoint, service, slots, reached: reached.cloned() });
-        Ok(())
+        Ok(id)
     }
 
     fn swap_table(&mut self, turn: &Turn<'_>, known: &ActualService, region: Region, slots: Arc<[Slot]>) {

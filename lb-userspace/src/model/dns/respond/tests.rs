@@ -1,4 +1,10 @@
 use super::*;
+use crate::model::dns::fixture::{self, wire};
+use hickory_proto::{
+    op::{Edns, Message, MessageType},
+    rr::{DNSClass, RData, Record, rdata::A as DataA, rdata::AAAA as DataAaaa},
+};
+use lb_common::wire::dns::{A, AAAA};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -50,7 +56,7 @@ impl Sent {
     }
 
     /// The response by UDP, and what hickory makes of it.
-    fn response(&self, turn: usize) -> (Response, Message) {
+    fn response(&self, turn: u32) -> (Response, Message) {
         response(&self.bytes(), Transport::Udp, turn)
     }
 
@@ -59,8 +65,8 @@ impl Sent {
     }
 }
 
-fn response(query: &[u8], transport: Transport, turn: usize) -> (Response, Message) {
-    let response = respond(query, transport, &NAMES, turn).unwrap();
+fn response(query: &[u8], transport: Transport, turn: u32) -> (Response, Message) {
+    let response = respond(query, client(transport), &NAMES, turn).unwrap();
     let message = Message::from_vec(&response.bytes).unwrap();
     assert_eq!((message.metadata.id, message.metadata.message_type), (0xc0de, MessageType::Response));
     // By number: 16 is BADVERS and BADSIG, and hickory can't know which.
@@ -69,11 +75,8 @@ fn response(query: &[u8], transport: Transport, turn: usize) -> (Response, Messa
     (response, message)
 }
 
-fn wire(name: &str) -> Vec<u8> {
-    let labels = name.split('.').filter(|label| !label.is_empty());
-    let mut wire: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
-    wire.push(0);
-    wire
+fn client(transport: Transport) -> Client {
+    Client { address: v4(7), transport, second: 1_000_000 }
 }
 
 fn v4(number: u8) -> IpAddr {
@@ -84,22 +87,36 @@ fn v6(number: u16) -> IpAddr {
     IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])
 }
 
+const SERVER: Server = Server {
+    keys: Keys { flow: [1, 2, 3], multiplier: 5, name: 4 },
+    settings: DnsSettings {
+        features: 0,
+        lease_until: 0,
+        wall_offset: 0,
+        cookie_secrets: [[1, 2], [3, 4]],
+        answer_rate: 0,
+        miss_rate: 0,
+        slip_and_prefixes: 24 << 8 | 56 << 16,
+    },
+};
+
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
-    let mut names = Names::default();
-    let mut add = |name: &str, addresses: Vec<(IpAddr, bool)>| names.insert(&wire(name), 30, addresses.into_iter());
-    add("www.example.com", vec![(v4(1), true), (v4(2), false), (v6(1), true), (v4(3), true), (v4(4), true)]);
-    add("half.example.com", vec![(v4(1), false), (v6(1), true)]);
-    add("four.example.com", vec![(v4(1), true)]);
-    add("six.example.com", vec![(v6(1), true)]);
-    add("down.example.com", vec![(v4(1), false), (v4(2), false)]);
-    add("six-down.example.com", vec![(v6(1), false)]);
-    add("none.example.com", vec![]);
-    add("many.example.com", (0..40).map(|number| (v6(number), true)).chain([(v4(1), true)]).collect());
-    add("more.example.com", (0..43).map(|number| (v6(number), true)).collect());
-    add("most.example.com", (0..MAX_RECORDS as u16).map(|number| (v6(number), true)).collect());
-    add("endless.example.com", (0..5_000).map(|number| (v6(number), true)).collect());
-    add(&longest(), vec![(v4(1), true)]);
-    names
+    let all = |count| (0..count).map(|number| (v6(number), true)).collect::<Vec<_>>();
+    let names = [
+        ("www.example.com", vec![(v4(1), true), (v4(2), false), (v6(1), true), (v4(3), true), (v4(4), true)]),
+        ("half.example.com", vec![(v4(1), false), (v6(1), true)]),
+        ("four.example.com", vec![(v4(1), true)]),
+        ("six.example.com", vec![(v6(1), true)]),
+        ("down.example.com", vec![(v4(1), false), (v4(2), false)]),
+        ("six-down.example.com", vec![(v6(1), false)]),
+        ("none.example.com", vec![]),
+        ("many.example.com", all(40).into_iter().chain([(v4(1), true)]).collect()),
+        ("more.example.com", all(43)),
+        ("most.example.com", all(16)),
+        ("endless.example.com", all(5_000)),
+        (&longest(), vec![(v4(1), true)]),
+    ];
+    fixture::names(&names, SERVER)
 });
 
 /// 255 bytes on the wire.
@@ -127,23 +144,26 @@ fn a_reply_to_the_byte() {
     }
     expected.extend([0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
     assert_eq!(response.bytes, expected);
-    assert_eq!(response.asked, Some(Asked { wire: wire("www.example.com"), kind: A }));
+    assert_eq!(response.asked, Some(asked("www.example.com", A)));
 }
 
 #[test]
 fn no_reply_without_a_whole_header_nor_to_a_response() {
     let query = Sent::new("www.example.com", A);
     for end in 0..12 {
-        assert_eq!(respond(&query.bytes()[..end], Transport::Udp, &NAMES, 0), None);
+        assert_eq!(respond(&query.bytes()[..end], client(Transport::Udp), &NAMES, 0), None);
     }
     for opcode in 0..16 {
-        assert_eq!(respond(&query.clone().flags(0x8000 | opcode << 11).bytes(), Transport::Tcp, &NAMES, 0), None);
+        assert_eq!(
+            respond(&query.clone().flags(0x8000 | opcode << 11).bytes(), client(Transport::Tcp), &NAMES, 0),
+            None
+        );
     }
 }
 
 #[test]
 fn live_addresses_are_rotated_by_the_turn() {
-    for (turn, expected) in [(0, [1, 3, 4]), (1, [3, 4, 1]), (2, [4, 1, 3]), (3, [1, 3, 4]), (usize::MAX, [1, 3, 4])] {
+    for (turn, expected) in [(0, [1, 3, 4]), (1, [3, 4, 1]), (2, [4, 1, 3]), (3, [1, 3, 4]), (u32::MAX, [1, 3, 4])] {
         let (_, message) = Sent::new("www.example.com", A).response(turn);
         assert_eq!(addresses(&message), expected.map(v4), "turn {turn}");
     }
@@ -269,10 +289,7 @@ fn records_of_a_query_are_stepped_over() {
 
 #[test]
 fn edns_is_repeated_without_options_and_only_if_it_was_used() {
-    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
-    // The path does not look into options, so an option that is longer than the record makes no difference here either.
-    let broken = [0, 8, 0xff, 0xff];
-    for options in [&[][..], &cookie, &broken] {
+    for options in [&[][..], &[0, 3, 0, 0], &[0xfd, 0xe9, 0, 2, 1, 2]] {
         for extended in [0, 0x8000, 0x7fff, 0xff00_0000] {
             let (response, _) = Sent::new("four.example.com", A).opt(1400, extended, options).response(0);
             let expected = [0, 0, 41, 0x04, 0xd0, 0, 0, if extended == 0x8000 { 0x80 } else { 0 }, 0, 0, 0];
@@ -361,23 +378,94 @@ fn the_longest_name_is_answered() {
     assert_eq!(addresses(&query.response(0).1), [v4(1)]);
 }
 
+fn asked(name: &str, kind: u16) -> Asked {
+    Asked { wire: wire(name).into(), kind: u32::from(kind) | u32::from(IN) << 16 }
+}
+
 #[test]
-fn only_what_the_kernel_could_answer_is_noted() {
-    let noted = |query: &Sent| query.response(0).0.asked.map(|asked| (asked.wire, asked.kind));
-    let upper = Sent::new("WWW.EXAMPLE.COM", AAAA).opt(1232, 0, &[]);
-    assert_eq!(noted(&upper), Some((wire("www.example.com"), AAAA)));
-    assert_eq!(noted(&Sent::new("most.example.com", AAAA)), Some((wire("most.example.com"), AAAA)));
-    let never = [
+fn what_has_an_answer_is_noted_and_what_the_answer_is_made_of_is_there() {
+    for (name, kind) in [
+        ("WWW.EXAMPLE.COM", AAAA),
         ("many.example.com", AAAA),
         ("half.example.com", A),
         ("four.example.com", AAAA),
         ("www.example.com", ANY),
         ("www.example.com", 15),
-        ("not.ours.example", A),
-    ];
-    for (name, kind) in never {
-        assert_eq!(noted(&Sent::new(name, kind)), None, "{name} {kind}");
+    ] {
+        let response = Sent::new(name, kind).opt(1232, 0, &[]).response(0).0;
+        assert_eq!(response.asked, Some(asked(&name.to_lowercase(), kind)));
+        let Asked { wire, kind } = response.asked.unwrap();
+        let rendered = NAMES.answer(&wire, kind).unwrap();
+        let own = rendered.bodies.iter().any(|body| response.is_truncated || contains(&response.bytes, &body.records));
+        assert!(own, "{name} {kind:#x}");
     }
+    for query in [
+        Sent::new("not.ours.example", A),
+        Sent::of_class("www.example.com", A, 3),
+        Sent::new("www.example.com", A).flags(0x2800),
+        Sent::new("www.example.com", A).opt(1232, 1 << 16, &[]),
+    ] {
+        assert_eq!(query.response(0).0.asked, None);
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn transfers_are_refused() {
+    for kind in [251, 252] {
+        assert_eq!(Sent::new("www.example.com", kind).code(), ResponseCode::Refused);
+    }
+}
+
+const CLIENT_COOKIE: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+fn cookie_option(cookie: &[u8]) -> Vec<u8> {
+    [&[0, 10, 0, cookie.len() as u8], cookie].concat()
+}
+
+#[test]
+fn who_sends_a_cookie_gets_a_server_cookie() {
+    // Options that nobody knows may stand around it; of two cookies the first counts.
+    let options = [[0xfd_u8, 0xe9, 0, 1, 9].to_vec(), cookie_option(&CLIENT_COOKIE), cookie_option(&[9; 8])].concat();
+    let first = Sent::new("four.example.com", A).opt(1232, 0, &options).response(0).0;
+    let (opt, got) = first.bytes[first.bytes.len() - 39..].split_at(15);
+    assert_eq!(opt, [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
+    assert_eq!((&got[..8], &got[8..16]), (&CLIENT_COOKIE[..], &[1, 0, 0, 0, 0, 15, 66, 64][..]));
+    let again = Sent::new("four.example.com", A).opt(1232, 0, &cookie_option(got)).response(0).0;
+    assert_eq!(again.bytes, first.bytes, "a young one is kept");
+    let refused = Sent::new("not.ours.example", A).opt(1232, 0, &cookie_option(got)).response(0).0;
+    assert_eq!((refused.code, &refused.bytes[refused.bytes.len() - 24..]), (ResponseCode::Refused, got));
+    for length in (16..=40).filter(|length| *length != 24) {
+        let odd = [&CLIENT_COOKIE[..], &vec![7; length - 8]].concat();
+        let reply = Sent::new("four.example.com", A).opt(1232, 0, &cookie_option(&odd)).response(0).0;
+        assert_eq!(reply.bytes, first.bytes, "a cookie of {length} bytes is none of ours");
+    }
+}
+
+#[test]
+fn cookies_of_no_length_that_there_is_and_broken_options_are_format_errors() {
+    let lengths = (0..50).filter(|length| *length != 8 && !(16..=40).contains(length));
+    let cookies = lengths.map(|length| cookie_option(&vec![7; length]));
+    for options in cookies.chain([vec![0], vec![0, 8, 0xff, 0xff], vec![0, 8, 0, 1]]) {
+        let (response, message) = Sent::new("four.example.com", A).opt(1232, 0x8000, &options).response(0);
+        assert_eq!((response.code, response.asked), (ResponseCode::FormErr, None), "{options:?}");
+        assert_eq!(message.queries.len(), 1);
+        assert_eq!(response.bytes[response.bytes.len() - 11..], [0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn a_cookie_can_be_asked_for_without_a_question() {
+    let none = |options: &[u8]| {
+        let query = Sent::new("www.example.com", A).opt(1232, 0, options);
+        Sent { counts: [0, 0, 0, 1], questions: Vec::new(), ..query }.response(0).0
+    };
+    let reply = none(&cookie_option(&CLIENT_COOKIE));
+    assert_eq!((reply.code, reply.bytes.len()), (ResponseCode::NoError, 12 + 39));
+    assert_eq!(none(&[]).code, ResponseCode::FormErr);
 }
 
 proptest! {
@@ -398,7 +486,7 @@ proptest! {
         if is_cut {
             bytes.truncate(end.index(bytes.len()));
         }
-        let reply = respond(&bytes, Transport::Udp, &NAMES, 0);
+        let reply = respond(&bytes, client(Transport::Udp), &NAMES, 0);
         let deserves_one = bytes.len() >= 12 && bytes[2] & 0x80 == 0;
         prop_assert_eq!(reply.is_some(), deserves_one);
         if let Some(reply) = reply {
