@@ -50,6 +50,10 @@ pub trait Frame {
     /// or of the body, or an offset beyond [`OFFSET_MAX`], is `None`, and some of them may have been copied.
     fn store(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize, length: usize) -> Option<()>;
 
+    /// Has the kernel's verifier forget how long the frame is: it would follow the rest of the path once for every length that a loop
+    /// over the frame has proved.
+    fn forget(&mut self) {}
+
     /// Drops `by` bytes at the front. `None` if there are fewer; the frame is then as it was.
     fn shrink_front(&mut self, by: usize) -> Option<()>;
 

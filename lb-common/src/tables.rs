@@ -8,7 +8,7 @@ pub mod answers;
 use crate::{hash::Keys, verdict::Why, wire::ethernet};
 use answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings};
 use bytemuck::{Pod, Zeroable};
-use core::{cell::Cell, net::IpAddr};
+use core::{cell::Cell, hint::black_box, net::IpAddr};
 
 /// Version of all layouts below and of what they mean. Pinned maps of another one are not touched.
 pub const LAYOUT: u64 = 3;
@@ -458,8 +458,47 @@ pub struct Traffic {
 pub struct Scratch {
     /// The name, folded as it is read.
     pub name: [u64; NAME_WORDS],
-    /// Its length in bytes, with the root label.
-    pub length: u64,
+    /// What its reply is made from.
+    pub reply: ReplyParts,
+    /// See [`Scratch::forget`].
+    pub forgotten: u64,
+}
+
+impl Scratch {
+    /// The same number, of which the kernel's verifier knows nothing: it would follow the rest of the path once for every range
+    /// that a number which an address is made of can be in. What is read from memory that it does not track is just unknown.
+    #[inline(always)]
+    pub fn forget(&mut self, number: u64) -> u64 {
+        self.forgotten = number;
+        black_box(self).forgotten
+    }
+}
+
+/// What a reply is made from, beside the body that it is copied from. Kept in memory, so that the kernel's verifier forgets by which of
+/// many ways it was decided: it would follow the rest of the path once for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct ReplyParts {
+    /// Flags of the message but those that are the question's.
+    pub flags: u64,
+    /// What is counted: a [`Why`] by its number.
+    pub why: u64,
+    /// Seconds by which the body's TTLs have aged.
+    pub elapsed: u64,
+    /// The body's first word, as it was when the name was compared.
+    pub first: u64,
+    /// The word that led to the body.
+    pub leads: u64,
+    /// A number by chance, or by the client.
+    pub draw: u64,
+    /// Bytes of the OPT record without its options.
+    pub opt_length: u64,
+    /// The first word of the OPT record.
+    pub opt: u64,
+    /// Bytes of options, all of them the client's cookie and ours: see [`crate::dns::cookie::Cookie`].
+    pub options_length: u64,
+    /// The cookie.
+    pub cookie: [u64; 3],
 }
 
 /// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in

@@ -40,8 +40,12 @@ impl XdpFrame {
     /// To the verifier, the pointers are none any more once a helper has moved an end, or could have.
     #[inline(always)]
     fn look_again(&mut self) {
-        // SAFETY: the kernel hands the program a valid context; both fields are loaded as the verifier wants them.
-        (self.start, self.end) = unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) };
+        let context = self.context;
+        // SAFETY: the kernel hands the program a valid context; both fields are loaded as the verifier wants them, and not taken from
+        // an earlier load.
+        let (start, end) =
+            unsafe { ((&raw const (*context).data).read_volatile(), (&raw const (*context).data_end).read_volatile()) };
+        (self.start, self.end) = (start as usize, end as usize);
     }
 
     /// Where a header at a computed offset is.
@@ -153,6 +157,11 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn forget(&mut self) {
+        self.look_again();
+    }
+
+    #[inline(always)]
     fn shrink_front(&mut self, by: usize) -> Option<()> {
         self.adjust_head(by as i32)
     }
@@ -201,7 +210,8 @@ impl XdpFrame {
         if from > (BODY_WORDS - WORDS) * 8 {
             return None;
         }
-        let from = hidden(body.as_ptr() as usize + from) as *const u64;
+        // Added only now, as LLVM would else add what was not compared yet, for all rounds of a loop at once.
+        let from = (body.as_ptr() as usize + hidden(from)) as *const u64;
         for index in 0..WORDS {
             // SAFETY: both within what was compared just now; any alignment will do.
             unsafe { to.add(index).write_unaligned(from.add(index).read_unaligned()) };
@@ -245,12 +255,12 @@ impl XdpFrame {
     }
 }
 
-/// The same address, of which LLVM knows nothing: it would fold the length of what is there into the offset and compare another
-/// register than the one it then reads by, which the verifier can't follow.
+/// The same address or offset, of which LLVM knows nothing: it would fold the length of what is there into the offset and compare
+/// another register than the one it then reads by, which the verifier can't follow.
 #[inline(always)]
 fn hidden(mut address: usize) -> usize {
     // SAFETY: changes nothing.
-    unsafe { asm!("{0} = {0}", inout(reg) address, options(pure, nomem, preserves_flags, nostack)) };
+    unsafe { asm!("{0} = {0}", inout(reg) address, options(nomem, preserves_flags, nostack)) };
     address
 }
 

@@ -162,6 +162,8 @@ pub const RESPONSE: u16 = 0x8000;
 pub const AUTHORITATIVE: u16 = 0x0400;
 /// Recursion desired.
 pub const RECURSION_DESIRED: u16 = 0x0100;
+/// Recursion available.
+pub const AVAILABLE: u16 = 0x0080;
 /// Checking disabled.
 pub const CHECKING_DISABLED: u16 = 0x0010;
 /// Truncated.

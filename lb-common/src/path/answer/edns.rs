@@ -5,6 +5,7 @@ use crate::{
     dns::cookie,
     frame::Frame,
     path::parse::Packet,
+    tables::Scratch,
     verdict::Why,
     wire::{
         dns::{
@@ -52,7 +53,12 @@ impl Edns {
 
 /// Reads it.
 #[inline(always)]
-pub fn read<M: Message, F: Frame>(frame: &F, packet: &Packet, question: &Question) -> Result<Edns, Why> {
+pub fn read<M: Message, F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    question: &Question,
+    scratch: &mut Scratch,
+) -> Result<Edns, Why> {
     let end = Ethernet::LEN + usize::from(packet.length);
     let mut edns = Edns { limit: PLAIN_SIZE, is_used: false, wants_dnssec: false, options_length: 0, cookie: None };
     if !question.has_additional {
@@ -70,23 +76,26 @@ pub fn read<M: Message, F: Frame>(frame: &F, packet: &Packet, question: &Questio
     edns.limit = usize::from(opt.payload_size.get().clamp(PLAIN_SIZE as u16, PAYLOAD_SIZE));
     (edns.is_used, edns.wants_dnssec, edns.options_length) = (true, extended & DNSSEC_OK != 0, length);
     if length != 0 {
-        edns.cookie = options(frame, question.end + Opt::LEN, end)?;
+        let (at, length) = options(frame, question.end + Opt::LEN, end)?;
+        if at != 0 {
+            edns.cookie = Some(Sent { at: scratch.forget(at as u64) as usize, length });
+        }
     }
     Ok(edns)
 }
 
-/// Walks through the options.
+/// Walks through the options. Where the first COOKIE option is, or zero, and how long it is.
 #[inline(always)]
-fn options<F: Frame>(frame: &F, mut at: usize, end: usize) -> Result<Option<Sent>, Why> {
-    let mut cookie = None;
+fn options<F: Frame>(frame: &F, mut at: usize, end: usize) -> Result<(usize, u16), Why> {
+    let mut cookie = (0, 0);
     for _ in 0..OPTIONS {
         let option: &OptionHead = frame.view(at).ok_or(Why::DnsOption)?;
         let (code, length) = (option.code.get(), option.length.get());
         if code == NSID {
             return Err(Why::DnsOption);
         }
-        if code == COOKIE && cookie.is_none() {
-            cookie = Some(Sent { at, length });
+        if code == COOKIE && cookie.0 == 0 {
+            cookie = (at, length);
         }
         at += OptionHead::LEN + usize::from(length);
         if at >= end {

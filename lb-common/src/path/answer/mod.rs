@@ -4,6 +4,7 @@
 //! question without an answer in the tables, passes to the agent, as often as its clients may have that.
 
 mod age;
+mod body;
 mod edns;
 mod find;
 mod limit;
@@ -16,7 +17,10 @@ pub use question::{lower_case, name_hash};
 
 use super::parse::Packet;
 use crate::{
-    dns::{client, cookie},
+    dns::{
+        client,
+        cookie::{self, Cookie},
+    },
     frame::Frame,
     tables::{
         FAMILY_4, Scratch, ScratchWork, Service, Settings, Tables,
@@ -24,14 +28,14 @@ use crate::{
     },
     verdict::{Verdict, Why},
     wire::{
-        dns::{DnsFrame4, DnsFrame6, FORMERR, SERVFAIL, TRUNCATED},
+        dns::{AVAILABLE, DnsFrame4, DnsFrame6, FORMERR, SERVFAIL, TRUNCATED},
         transport::UDP,
     },
 };
+use body::{Body, Fields as _};
 use edns::Edns;
 use message::Message;
 use question::Question;
-use reply::Reply;
 
 /// Answers a question that came to a DNS address.
 #[inline(always)]
@@ -101,25 +105,40 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     is_valid: &mut bool,
 ) -> Result<Verdict, Why> {
     let question = question::read::<M, F>(frame, asked, scratch)?;
-    let edns = edns::read::<M, F>(frame, asked.packet, &question)?;
+    let edns = edns::read::<M, F>(frame, asked.packet, &question, scratch)?;
     let clock = if asked.dns.features == 0 { 0 } else { asked.tables.nanoseconds() };
-    let mut reply = match cookie_of(frame, asked, &edns, clock)? {
-        CookieOf::None => decide(asked, scratch, &question, &edns, clock, 0)?,
+    scratch.reply.opt_length = edns.reply_length() as u64;
+    scratch.reply.opt = reply::opt(&edns);
+    scratch.reply.options_length = 0;
+    let mut body = match cookie_of(frame, asked, &edns, clock)? {
+        CookieOf::None => decide(asked, scratch, &question, &edns, clock)?,
         CookieOf::Checked(checked) => {
             *is_valid = checked.is_valid;
-            let reply = decide(asked, scratch, &question, &edns, clock, reply::COOKIE_LENGTH)?;
-            Reply { cookie: Some(checked.reply), ..reply }
+            let Cookie { client, stamp, hash } = checked.reply;
+            scratch.reply.cookie = [client, stamp, hash];
+            scratch.reply.options_length = reply::COOKIE_LENGTH as u64;
+            decide(asked, scratch, &question, &edns, clock)?
         }
-        CookieOf::Malformed => Reply::bare(FORMERR, Why::DnsCookieLength),
+        CookieOf::Malformed => bare(scratch, FORMERR, Why::DnsCookieLength),
     };
     if asked.dns.features & LIMITED != 0 && !*is_valid && !limit::takes_answer(asked, clock) {
         if !limit::slips(asked) {
             return Ok(Verdict::Drop(Why::DnsLimited));
         }
-        let cookie = reply.cookie.filter(|_| usize::from(edns.options_length) >= reply::COOKIE_LENGTH);
-        reply = Reply { cookie, ..Reply::bare(TRUNCATED, Why::DnsSlipped) };
+        body = bare(scratch, TRUNCATED, Why::DnsSlipped);
+        // No longer than the question.
+        if usize::from(edns.options_length) < reply::COOKIE_LENGTH {
+            scratch.reply.options_length = 0;
+        }
     }
-    reply::write::<M, F, T>(frame, asked, &question, &edns, &reply)
+    reply::write::<M, F, T>(frame, asked, &question, body, scratch)
+}
+
+/// The question alone goes back.
+#[inline(always)]
+fn bare<'t>(scratch: &mut Scratch, flags: u16, why: Why) -> Option<&'t Body> {
+    (scratch.reply.flags, scratch.reply.why) = (flags.into(), why as u64);
+    None
 }
 
 /// What came of the COOKIE option.
@@ -144,31 +163,31 @@ fn cookie_of<F: Frame, T: Tables>(frame: &F, asked: &Asked<'_, T>, edns: &Edns, 
     Ok(CookieOf::Checked(cookie::check(cookie_secrets, address, asked.packet.family, now, client, server)))
 }
 
-/// Finds the answer; `more` is how many bytes of options the reply has.
+/// Finds the answer. Notes what is sent, and returns the body that it is copied from, if there is one.
 #[inline(always)]
 fn decide<'t, T: Tables>(
     asked: &Asked<'t, T>,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     question: &Question,
     edns: &Edns,
     clock: u64,
-    more: usize,
-) -> Result<Reply<'t>, Why> {
-    let found = find::find(asked, scratch, question, edns)?;
-    let class = found.class();
-    let flags = found.flags();
-    let mut elapsed = 0;
+) -> Result<Option<&'t Body>, Why> {
+    let body = find::find(asked, scratch, question, edns)?;
+    let (class, flags) = (body::class(scratch.reply.first), body.flags());
+    scratch.reply.elapsed = 0;
     if class & CACHED != 0 {
-        elapsed = age::elapsed(&found, if clock == 0 { asked.tables.seconds() } else { clock / 1_000_000_000 })?;
+        let now = if clock == 0 { asked.tables.seconds() } else { clock / 1_000_000_000 };
+        scratch.reply.elapsed = age::elapsed(body, now)?.into();
     } else if asked.dns.features & LEASED != 0 && limit::is_over(asked.dns.lease_until, clock) {
         return if asked.dns.features >> 32 & 3 == Lapse::Fail as u64 {
-            Ok(Reply::bare(flags & reply::AVAILABLE | SERVFAIL, Why::DnsLapseRefused))
+            Ok(bare(scratch, flags & AVAILABLE | SERVFAIL, Why::DnsLapseRefused))
         } else {
             Err(Why::DnsLapsed)
         };
     }
-    if question.size + found.length() + edns.reply_length() + more > edns.limit {
-        return Ok(Reply::bare(flags | TRUNCATED, Why::DnsTruncated));
+    let opt_length = (scratch.reply.opt_length + scratch.reply.options_length) as usize;
+    if question.size + body.length() + opt_length > edns.limit {
+        return Ok(bare(scratch, flags | TRUNCATED, Why::DnsTruncated));
     }
     let why = if class & CACHED != 0 {
         Why::AnsweredCached
@@ -177,5 +196,6 @@ fn decide<'t, T: Tables>(
     } else {
         Why::Answered
     };
-    Ok(Reply { flags, found: Some(found), elapsed, cookie: None, why })
+    (scratch.reply.flags, scratch.reply.why) = (flags.into(), why as u64);
+    Ok(Some(body))
 }

@@ -1,10 +1,14 @@
 //! Which answer of several, and with which record it begins.
 
-use super::{Asked, find::Found, question::Question};
+use super::{
+    Asked,
+    body::{Body, Fields as _},
+    question::Question,
+};
 use crate::{
     hash::{self, name_step},
     tables::{
-        Tables,
+        ReplyParts, Tables,
         answers::{Leads, Pick, TURNS},
     },
 };
@@ -36,15 +40,16 @@ pub fn slot<T: Tables>(asked: &Asked<'_, T>, leads: &Leads, question: &Question,
 
 /// The number of the record that comes first. Slots that take turns, or that clients have, begin with the first record each.
 #[inline(always)]
-pub fn record<T: Tables>(asked: &Asked<'_, T>, found: &Found<'_>, question: &Question) -> u32 {
-    let turns = found.turns();
+pub fn record<T: Tables>(asked: &Asked<'_, T>, body: &Body, question: &Question, parts: &ReplyParts) -> u32 {
+    let turns = body.turns();
     if turns <= 1 {
         return 0;
     }
-    match (found.leads.pick, found.leads.slots) {
+    let Leads { pick, slots, .. } = Leads::from_word(parts.leads);
+    match (pick, slots) {
         (Pick::Turn, 0) => turn(asked.tables, question.hash, turns),
-        (Pick::Random, 0) | (Pick::Client, 0) => hash::slot((found.draw >> 32) as u32, turns),
-        (Pick::Random, _) => hash::slot(found.draw as u32, turns),
+        (Pick::Random, 0) | (Pick::Client, 0) => hash::slot((parts.draw >> 32) as u32, turns),
+        (Pick::Random, _) => hash::slot(parts.draw as u32, turns),
         _ => 0,
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     checksum,
     frame::Frame,
     hash::{Keys, name_step},
-    tables::{NAME_WORDS, Scratch, Tables, answers::question_hash},
+    tables::{NAME_WORDS, ReplyParts, Scratch, Tables, answers::question_hash},
     verdict::Why,
     wire::{
         dns::{DnsHeader, DnsStart, NOT_PLAIN, NameWord, PORT, QuestionEnd, RESPONSE},
@@ -45,7 +45,7 @@ const FIXED: u64 = !0xffff | NOT_PLAIN.swap_bytes() as u64;
 /// Reads the question; its name goes into the scratch, in lower case.
 #[inline(always)]
 pub fn read<M: Message, F: Frame>(
-    frame: &F,
+    frame: &mut F,
     asked: &Asked<'_, impl Tables>,
     scratch: &mut Scratch,
 ) -> Result<Question, Why> {
@@ -69,7 +69,8 @@ pub fn read<M: Message, F: Frame>(
         });
     }
     let (name_length, hash, name_sum) =
-        read_name(&asked.settings.keys, scratch, |index| word(frame, M::QUESTION + index * 8)).ok_or(Why::DnsName)?;
+        read_name(&asked.settings.keys, scratch, |index| word(&*frame, M::QUESTION + index * 8)).ok_or(Why::DnsName)?;
+    frame.forget();
     let end = M::QUESTION + name_length + QuestionEnd::LEN;
     if end > Ethernet::LEN + usize::from(packet.length) {
         return Err(Why::DnsName);
@@ -128,16 +129,13 @@ fn read_name(
         sum = checksum::add(sum, word);
         hash = name_step(hash, *folded);
     }
-    scratch.length = end? as u64;
-    // Each way out of the loop has another length, and the verifier would follow all that comes after for each. A value read
-    // back from memory that it does not track is just unknown.
-    let length = core::hint::black_box(scratch).length as usize;
-    if length > NAME_WORDS * 8 - 1 { None } else { Some((length, hash, sum)) }
+    let length = scratch.forget(end? as u64) as usize;
+    if length > NAME_WORDS * 8 - 1 { None } else { Some((length, hash, scratch.forget(sum))) }
 }
 
 /// Hash of a name: what finds its answers. `name` is on the wire's form, filled up with zeros, in lower case or not.
 pub fn name_hash(keys: &Keys, name: &[u64; NAME_WORDS]) -> Option<u64> {
-    let mut scratch = Scratch { name: *name, length: 0 };
+    let mut scratch = Scratch { name: *name, reply: ReplyParts::default(), forgotten: 0 };
     let (_, hash, _) = read_name(keys, &mut scratch, |index| name.get(index).map(|word| (*word, false)))?;
     Some(hash)
 }

@@ -2,17 +2,17 @@
 
 use super::{
     Asked, age,
+    body::{Body, Fields},
     edns::Edns,
-    find::Found,
     message::Message,
     pick,
     question::{ONE_QUESTION, Question},
 };
 use crate::{
     checksum,
-    dns::cookie::{self, Cookie},
+    dns::cookie,
     frame::Frame,
-    tables::Tables,
+    tables::{ReplyParts, Scratch, Tables},
     verdict::{Verdict, Why},
     wire::{
         dns::{CHECKING_DISABLED, COOKIE, CookieOption, OPT, Opt, OptWords, PAYLOAD_SIZE, RECURSION_DESIRED, RESPONSE},
@@ -20,34 +20,10 @@ use crate::{
         transport::{Ports, UDP},
     },
 };
+use core::hint::black_box;
 
 /// Bytes of the option with a cookie.
 pub const COOKIE_LENGTH: usize = CookieOption::LEN;
-/// RA: said of the server, and so in a refusal too.
-pub const AVAILABLE: u16 = 0x0080;
-
-/// What is sent.
-pub struct Reply<'t> {
-    /// Flags of the message, but those that are the question's; without [`RESPONSE`] where there is no body.
-    pub flags: u16,
-    /// The records; none: the question alone goes back.
-    pub found: Option<Found<'t>>,
-    /// By how many seconds they have aged.
-    pub elapsed: u32,
-    /// The cookie for the client.
-    pub cookie: Option<Cookie>,
-    /// What is counted.
-    pub why: Why,
-}
-
-impl Reply<'_> {
-    /// The question alone.
-    #[inline(always)]
-    pub const fn bare(flags: u16, why: Why) -> Self {
-        Self { flags, found: None, elapsed: 0, cookie: None, why }
-    }
-}
-
 /// OPT's name, type, size and no flags.
 const OPT_FIRST: u64 = {
     let ([a, b], [c, d]) = (OPT.to_be_bytes(), PAYLOAD_SIZE.to_be_bytes());
@@ -61,41 +37,48 @@ const COOKIE_HEAD: u32 = {
     u32::from_le_bytes([a, b, c, d])
 };
 
-/// Writes it over the question.
+/// The first word of the OPT record for this client.
+#[inline(always)]
+pub const fn opt(edns: &Edns) -> u64 {
+    OPT_FIRST | if edns.wants_dnssec { OPT_DNSSEC_OK } else { 0 }
+}
+
+/// Writes it over the question: without a body the question alone goes back.
 #[inline(always)]
 pub fn write<M: Message, F: Frame, T: Tables>(
     frame: &mut F,
     asked: &Asked<'_, T>,
     question: &Question,
-    edns: &Edns,
-    reply: &Reply<'_>,
+    body: Option<&Body>,
+    scratch: &mut Scratch,
 ) -> Result<Verdict, Why> {
-    let length = reply.found.as_ref().map_or(0, Found::length);
-    let opt_at = question.end + length;
-    let options_length = if reply.cookie.is_some() { COOKIE_LENGTH } else { 0 };
-    let end = opt_at + edns.reply_length() + options_length;
+    let scratch = black_box(scratch);
+    let parts = scratch.reply;
+    let mut length = body.map_or(0, Fields::length);
+    let end = question.end + length + (parts.opt_length + parts.options_length) as usize;
     frame.resize(end, question.end).ok_or(Why::NoRoom)?;
 
     // From here on nothing fails but by a contradiction between a length and its frame.
     let (mut sum, mut counts, mut additionals) = (question.kind_sum, 0, 0);
-    if let Some(found) = &reply.found {
-        let turn = pick::record(asked, found, question);
-        let from = found.records() + turn as usize * found.stride();
-        frame.store(question.end, found.body, from, length).ok_or(Why::Inconsistent)?;
-        let [first, ..] = found.body;
-        if asked.tables.once(first) != found.first {
+    if let Some(body) = body {
+        let turn = pick::record(asked, body, question, &parts);
+        let from = scratch.forget((body.records() + turn as usize * body.stride()) as u64) as usize;
+        frame.store(question.end, body, from, length).ok_or(Why::Inconsistent)?;
+        length = scratch.forget(length as u64) as usize;
+        let [first, ..] = body;
+        if asked.tables.once(first) != parts.first {
             return Ok(Verdict::Drop(Why::DnsReplaced));
         }
-        sum += found.sum();
-        if found.ttls().0 != 0 {
-            sum += age::age(frame, found, question, reply.elapsed).ok_or(Why::Inconsistent)?;
+        sum += body.sum();
+        if body.ttls().0 != 0 {
+            sum += age::age(frame, body, question, parts.elapsed as u32).ok_or(Why::Inconsistent)?;
         }
-        let header = found.header();
+        let header = body.header();
         (counts, additionals) = (header & 0xffff_ffff_0000, (header >> 48) as u16);
         asked.tables.sample(question.hash);
     }
-    if edns.is_used {
-        let opt = write_opt(frame, opt_at, edns, reply).ok_or(Why::Inconsistent)?;
+    if parts.opt_length != 0 {
+        let opt = write_opt(frame, question.end + length, &parts).ok_or(Why::Inconsistent)?;
         sum += if length % 2 == 1 { u64::from(checksum::fold(opt).swap_bytes()) } else { opt };
         additionals = additionals.wrapping_add(1);
     }
@@ -106,7 +89,7 @@ pub fn write<M: Message, F: Frame, T: Tables>(
     let udp_length = (end - Ethernet::LEN - M::NETWORK) as u16;
     head.ethernet().turn_around();
     let addresses = head.turn_around(udp_length);
-    let flags = RESPONSE | reply.flags | question.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
+    let flags = RESPONSE | parts.flags as u16 | question.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
     // Behind the flags comes the number of questions, which a body does not have.
     let middle = in_wire_order(u64::from(flags) | counts << 16) | ONE_QUESTION;
     let additionals = additionals.swap_bytes();
@@ -124,7 +107,7 @@ pub fn write<M: Message, F: Frame, T: Tables>(
         + (asked.packet.from.tail & 0xffff)
         + (asked.packet.to.tail & 0xffff);
     udp.checksum = checksum::finish_udp(whole);
-    Ok(Verdict::Transmit(reply.why))
+    Ok(Verdict::Transmit(sent(parts.why)))
 }
 
 /// Four numbers of 16 bits, each with its bytes swapped.
@@ -133,26 +116,42 @@ const fn in_wire_order(word: u64) -> u64 {
     (word & 0x00ff_00ff_00ff_00ff) << 8 | word >> 8 & 0x00ff_00ff_00ff_00ff
 }
 
+/// What is counted for a reply.
+#[inline(always)]
+fn sent(why: u64) -> Why {
+    for known in [
+        Why::Answered,
+        Why::AnsweredNegative,
+        Why::AnsweredCached,
+        Why::DnsTruncated,
+        Why::DnsSlipped,
+        Why::DnsCookieLength,
+    ] {
+        if why == known as u64 {
+            return known;
+        }
+    }
+    Why::DnsLapseRefused
+}
+
 /// Writes the OPT record. Returns its sum as if it started at an even offset.
 #[inline(always)]
-fn write_opt<F: Frame>(frame: &mut F, at: usize, edns: &Edns, reply: &Reply<'_>) -> Option<u64> {
-    let first = OPT_FIRST | if edns.wants_dnssec { OPT_DNSSEC_OK } else { 0 };
-    let mut sum = checksum::add(0, first);
-    let mut options_length = 0;
-    if let Some(Cookie { client, stamp, hash }) = reply.cookie {
+fn write_opt<F: Frame>(frame: &mut F, at: usize, parts: &ReplyParts) -> Option<u64> {
+    let mut sum = checksum::add(0, parts.opt);
+    if parts.options_length != 0 {
+        let [client, stamp, hash] = parts.cookie;
         let option: &mut CookieOption = frame.view_mut(at + Opt::LEN)?;
         option.head.set(COOKIE_HEAD);
         option.client.set(client);
         option.stamp.set(stamp);
         option.hash.set(hash);
         let words = [client, stamp, hash].iter().fold(COOKIE_HEAD.into(), |sum, word| checksum::add(sum, *word));
-        options_length = COOKIE_LENGTH as u8;
         // The option starts at an odd offset.
-        sum += u64::from(options_length) + u64::from(checksum::fold(words).swap_bytes());
+        sum += parts.options_length + u64::from(checksum::fold(words).swap_bytes());
     }
     let opt: &mut OptWords = frame.view_mut(at)?;
-    opt.first.set(first);
+    opt.first.set(parts.opt);
     opt.middle.set(0);
-    opt.last = options_length;
+    opt.last = parts.options_length as u8;
     Some(sum)
 }
