@@ -5,6 +5,7 @@
 mod answers;
 mod cache;
 mod drain;
+mod explain;
 mod inherit;
 mod interfaces;
 mod probes;
@@ -305,6 +306,7 @@ impl Agent {
             Command::Drain { service, backend, drain, limit, reply } => {
                 let _ = reply.send(self.drain(&service, backend, drain, limit));
             }
+            Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
             Command::Attach(reply) => {
                 self.detached = false;
                 let done = self.attach().await.map(|()| self.attached.len());

@@ -3,7 +3,10 @@
 pub mod client;
 
 use crate::{
-    model::intent::Service,
+    model::{
+        explain::{Ask, Explanation},
+        intent::Service,
+    },
     status::{AnswerDetail, AnswerList, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
@@ -43,6 +46,8 @@ pub enum Command {
         /// Done.
         reply: Reply<()>,
     },
+    /// What does the path do with a packet?
+    Explain(Box<Ask>, Reply<Explanation>),
     /// Attach to all interfaces of the config; says how many.
     Attach(Reply<usize>),
     /// Detach from all interfaces; says how many.
@@ -176,6 +181,7 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/drain", post(drain))
+        .route("/explain", post(explain))
         .route("/attach", post(attach))
         .route("/detach", post(detach))
         .route("/dns/cache", get(cache_list))
@@ -198,6 +204,10 @@ async fn drain(commands: Commands, Json(request): Json<DrainRequest>) -> Result<
     let DrainRequest { service, backend, drain, seconds } = request;
     let limit = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     ask(commands, |reply| Command::Drain { service, backend, drain, limit, reply }).await.map(Json)
+}
+
+async fn explain(commands: Commands, Json(ask): Json<Ask>) -> Result<Json<Explanation>, Refusal> {
+    self::ask(commands, |reply| Command::Explain(ask.into(), reply)).await.map(Json)
 }
 
 async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {

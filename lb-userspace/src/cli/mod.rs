@@ -4,6 +4,7 @@ mod check;
 mod decap;
 mod detach;
 mod dns;
+mod explain;
 mod run;
 mod status;
 
@@ -55,6 +56,9 @@ enum Verb {
     /// Show what the kernel answers of DNS.
     #[command(subcommand)]
     Dns(dns::Verb),
+    /// Tell what the data path does with a packet by what the maps hold now, and why; none is sent.
+    #[command(subcommand)]
+    Explain(explain::Verb),
     /// Change a backend.
     #[command(subcommand)]
     Backend(BackendVerb),
@@ -117,6 +121,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
+        Verb::Explain(verb) => wait(explain::explain(verb)),
         Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
         Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
         Verb::Attach { agent } => wait(async move {

@@ -52,6 +52,8 @@ pub(super) struct AnswerMaps {
     answers: ArrayOfMaps<MapData, Chunk>,
     chunks: BTreeMap<u32, Memory>,
     samples: PerCpuArray<MapData, u64>,
+    turns: PerCpuArray<MapData, u32>,
+    tokens: Array<MapData, u64>,
     pins: Option<PathBuf>,
 }
 
@@ -65,6 +67,8 @@ impl AnswerMaps {
             answers: take(ebpf, "ANSWERS")?,
             chunks: BTreeMap::new(),
             samples: take(ebpf, "SAMPLE")?,
+            turns,
+            tokens: take(ebpf, "TOKENS")?,
             pins: pins.map(Into::into),
         })
     }
@@ -204,6 +208,33 @@ impl AnswerMaps {
 
     fn load(&mut self, word: u64) -> Result<u64, KernelError> {
         Ok(self.chunk((word >> ANSWER_CHUNK_BITS) as u32)?.load(place(word)).unwrap_or_default())
+    }
+
+    /// What holds for every question.
+    pub(super) fn look_at_settings(&self) -> Option<DnsSettings> {
+        let mut words = [0; SETTINGS_WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.settings.load(index)?;
+        }
+        Some(bytemuck::cast(words))
+    }
+
+    /// The words from this one on, `count` or those that are left of its chunk; none if there is no such chunk. Unlike
+    /// [`AnswerMaps::words`] it makes none, wherever the place comes from.
+    pub(super) fn look(&self, word: u64, count: usize) -> Option<Vec<u64>> {
+        let chunk = self.chunks.get(&u32::try_from(word >> ANSWER_CHUNK_BITS).ok()?)?;
+        let end = (place(word) + count).min(ANSWER_CHUNK_WORDS as usize);
+        (place(word)..end).map(|index| chunk.load(index)).collect()
+    }
+
+    /// A row of the sequences of turns, on the first CPU.
+    pub(super) fn look_at_turn(&self, row: u32) -> Result<Option<u32>, KernelError> {
+        Ok(on("TURN", "read it", self.turns.get(&row, 0))?.first().copied())
+    }
+
+    /// A bucket of tokens.
+    pub(super) fn look_at_tokens(&self, bucket: u32) -> Result<u64, KernelError> {
+        on("TOKENS", "read it", self.tokens.get(&bucket, 0))
     }
 
     /// A chunk, created if it is missing.

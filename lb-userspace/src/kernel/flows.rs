@@ -3,7 +3,7 @@
 use super::{batch, error::KernelError, plain::Plain};
 use aya::maps::{HashMap, IterableMap as _, MapData};
 use lb_common::tables::{FlowKey, FlowTable, Tracked};
-use std::{collections::HashSet, io};
+use std::{collections::HashSet, io, time::Duration};
 
 type Flows = HashMap<MapData, Plain<FlowKey>, u64>;
 
@@ -61,11 +61,16 @@ impl FlowMaps {
 
 /// Seconds of the clock that the path has ([`lb_common::tables::Tables::seconds`]).
 pub fn seconds() -> Result<u64, KernelError> {
+    Ok(clock()?.as_secs())
+}
+
+/// The clock that the path has.
+pub fn clock() -> Result<Duration, KernelError> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the time is this function's own.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
     if result != 0 {
         return Err(KernelError::Clock(io::Error::last_os_error()));
     }
-    Ok(time.tv_sec.cast_unsigned())
+    Ok(Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32))
 }

@@ -29,7 +29,7 @@ pub struct Maps {
     programs: ProgramArray<MapData>,
     pub(super) settings: Array<MapData, Plain<Settings>>,
     pub(super) interfaces: HashMap<MapData, u32, Plain<Interface>>,
-    devices: DevMapHash<MapData>,
+    pub(super) devices: DevMapHash<MapData>,
     pub(super) addresses: HashMap<MapData, Plain<Address>, u64>,
     pub(super) service_ids: HashMap<MapData, Plain<Endpoint>, u32>,
     pub(super) services: Memory,

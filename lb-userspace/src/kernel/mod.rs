@@ -8,6 +8,7 @@ pub mod error;
 pub mod flows;
 pub mod load;
 pub mod log;
+mod look;
 pub mod maps;
 mod memory;
 pub mod netlink;

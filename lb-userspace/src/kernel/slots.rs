@@ -58,6 +58,11 @@ impl SlotSpace {
         Ok(slots)
     }
 
+    /// Reads a slot, wherever its index comes from: unlike [`SlotSpace::read`] it makes no chunk.
+    pub(super) fn look(&self, index: u32) -> Option<Slot> {
+        self.chunks.get(&(index >> CHUNK_BITS))?.load(place(index)).map(bytemuck::cast)
+    }
+
     /// A chunk, created if it is missing.
     fn chunk(&mut self, index: u32) -> Result<&Memory, KernelError> {
         let chunk = match self.chunks.entry(index) {

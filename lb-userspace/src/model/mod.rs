@@ -5,6 +5,7 @@ pub mod answers;
 pub mod backends;
 pub mod desired;
 pub mod dns;
+pub mod explain;
 pub mod flows;
 pub mod health;
 pub mod host;
