@@ -200,8 +200,8 @@ pub struct HostTables {
     pub answers: AnswerChunks,
     /// The clock.
     pub seconds: u64,
-    /// Milliseconds of the clock beyond its seconds.
-    pub milliseconds: u64,
+    /// Nanoseconds of the clock beyond its seconds.
+    pub nanoseconds: u64,
     flows: RefCell<BTreeMap<(FlowTable, FlowKey), Cell<u64>>>,
     fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     turns: RefCell<BTreeMap<u32, Cell<u32>>>,
@@ -334,7 +334,7 @@ impl Tables for HostTables {
     }
 
     fn nanoseconds(&self) -> u64 {
-        self.seconds.wrapping_mul(1_000_000_000).wrapping_add(self.milliseconds * 1_000_000)
+        self.seconds.wrapping_mul(1_000_000_000).wrapping_add(self.nanoseconds)
     }
 
     fn with_scratch<W: ScratchWork>(&self, work: W) -> Option<W::Output> {

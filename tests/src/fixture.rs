@@ -4,15 +4,17 @@ use crate::{Host, Interface};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
+    maps::{Map, MapData, MapInfo, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunOptions},
+    util::nr_cpus,
 };
 use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
     tables::{
         CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, FlowKey, FlowTable, Region, Route, Service, Slot,
-        address_words,
-        answers::{CACHED, Pick},
+        Tables as _, address_words,
+        answers::{BodyHead, CACHED, DnsSettings, LIMITED, Lapse, Pick, TURNS},
     },
     verdict::{Verdict, Why},
     wire::ethernet,
@@ -25,6 +27,7 @@ use lb_userspace::{
     },
     model::{
         actual::Actual,
+        answers::placed::Put,
         desired::{self, Conditions, Desired, Draining},
         dns::rendered::{Body, Question, Rendered},
         host,
@@ -36,12 +39,14 @@ use lb_userspace::{
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
     unistd::Pid,
 };
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    thread::sleep,
     time::Duration,
 };
 
@@ -54,6 +59,13 @@ const FRAME_ROOM: usize = 4096 - 256 - 320;
 const HEADROOM: usize = 192;
 /// The backend of this service is up in no table: its slots name an id that nobody has.
 pub const BROKEN_SERVICE: &str = "192.0.2.66";
+/// The second since 1970 that DNS cookies are made in.
+pub const WALL_CLOCK: u32 = 1_700_000_000;
+/// The secret of DNS cookies, as in the config.
+pub const COOKIE_SECRET: [u8; 16] = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
+/// Seconds by which what ages has aged.
+const AGE: u64 = 100;
+const WWW: &[u8] = b"\x03www\x07example\x03com\0";
 /// A client whose neighbour entry is complete.
 pub const KNOWN_CLIENTS: [&str; 2] = ["10.78.1.10", "fd78:1::10"];
 /// A client on the link whose neighbour entry is not there yet.
@@ -97,6 +109,48 @@ pub struct Fixture {
     host: HostTables,
     backends: Vec<u32>,
     ops: Vec<Op>,
+    turns: PerCpuArray<MapData, u32>,
+    moment: Moment,
+}
+
+/// What holds for DNS when a frame comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The agent lives, and rates are not limited.
+    Usual,
+    /// No client has a token for an answer left, and none is told so.
+    Limited,
+    /// Likewise, but each is told to ask by TCP.
+    Slipping,
+    /// No client has a token left for what is handed to the agent.
+    MissLimited,
+    /// Each has a few tokens, and gets one more each second.
+    Counting,
+    /// The agent is long gone: its questions pass to its sockets.
+    Lapsed,
+    /// The agent is long gone: SERVFAIL.
+    Refusing,
+}
+
+impl Moment {
+    fn settings(self, dns: DnsSettings, now: Duration) -> DnsSettings {
+        let lease_until = if matches!(self, Self::Lapsed | Self::Refusing) { 1 } else { u64::MAX };
+        let dns = DnsSettings { lease_until, wall_offset: WALL_CLOCK.wrapping_sub(now.as_secs() as u32).into(), ..dns };
+        let limited = |answers: u32, misses: u32, slip: u64| {
+            // One a second, and so many at the most.
+            let rate = |most: u32| 1 | u64::from(most) << 32;
+            let (features, slip_and_prefixes) = (dns.features | LIMITED, slip | 24 << 8 | 56 << 16);
+            DnsSettings { features, answer_rate: rate(answers), miss_rate: rate(misses), slip_and_prefixes, ..dns }
+        };
+        match self {
+            Self::Usual | Self::Lapsed => dns,
+            Self::Refusing => DnsSettings { features: dns.features | (Lapse::Fail as u64) << 32, ..dns },
+            Self::Limited => limited(0, 1 << 20, 0),
+            Self::Slipping => limited(0, 1 << 20, 1),
+            Self::MissLimited => limited(1 << 20, 0, 0),
+            Self::Counting => limited(20, 20, 3),
+        }
+    }
 }
 
 impl Fixture {
@@ -106,12 +160,44 @@ impl Fixture {
         let eth0 = balancer.interface("eth0").context("the balancer has no eth0")?;
         let eth1 = balancer.interface("eth1").context("the balancer has no eth1")?;
         let intent = intent()?;
-        let (ebpf, mut maps) = load(None, intent.limits())?;
+        let (mut ebpf, mut maps) = load(None, intent.limits())?;
         let ops = ops(&intent, eth0, eth1)?;
         ops.iter().try_for_each(|op| maps.apply(op))?;
         let host = on_host(&ops, eth0, eth1)?;
         let backends = host.backends.keys().copied().collect();
-        Ok(Self { ebpf, maps, host, backends, ops })
+        let turns = turns(&mut ebpf)?;
+        let mut fixture = Self { ebpf, maps, host, backends, ops, turns, moment: Moment::Usual };
+        fixture.forget()?;
+        Ok(fixture)
+    }
+
+    /// Runs a frame through both, each at the same moment of its clock: what came of it in the kernel, and on the host.
+    pub fn in_both(&mut self, frame: &[u8]) -> Result<[Outcome; 2]> {
+        let before = clock()?;
+        let kernel = self.in_kernel(frame)?;
+        let after = clock()?;
+        let earlier = (before != after).then(|| self.host.clone());
+        let mut host = self.on_host_at(before, frame);
+        if let Some(earlier) = earlier.filter(|_| host != kernel) {
+            // The kernel may have read its clock when it had moved on.
+            self.host = earlier;
+            host = self.on_host_at(after, frame);
+        }
+        Ok([kernel, host])
+    }
+
+    /// Has both go on as if it were this moment for DNS.
+    pub fn go_to(&mut self, moment: Moment) -> Result<()> {
+        self.moment = moment;
+        self.put_dns(clock()?)
+    }
+
+    fn put_dns(&mut self, now: Duration) -> Result<()> {
+        let settings = self.ops.iter().rev().find_map(|op| if let Op::PutDns(dns) = op { Some(*dns) } else { None });
+        let op = Op::PutDns(self.moment.settings(settings.context("the fixture has no DNS")?, now));
+        self.maps.apply(&op)?;
+        host::apply(&mut self.host, &op);
+        Ok(())
     }
 
     /// Runs a frame through the program in the kernel.
@@ -145,8 +231,8 @@ impl Fixture {
         self.backends.iter().map(traffic).collect()
     }
 
-    /// Runs a frame through the path on the host.
-    pub fn on_host(&mut self, frame: &[u8]) -> Outcome {
+    fn on_host_at(&mut self, now: Duration, frame: &[u8]) -> Outcome {
+        (self.host.seconds, self.host.nanoseconds) = (now.as_secs(), now.subsec_nanos().into());
         let before = (self.host.counts(), self.host_traffic());
         let mut buffer = Buffer::new(frame, LOOPBACK, HEADROOM, FRAME_ROOM - frame.len());
         let action = match steer(&mut buffer, &self.host) {
@@ -164,12 +250,25 @@ impl Fixture {
         }
     }
 
-    /// Forgets in the kernel what frames have left there, but for the first fragments of datagrams: flows, and whose turn it is.
+    /// Forgets what frames have left, but for the first fragments of datagrams: flows, and whose turn it is. What ages is as old as
+    /// when the fixture was new.
     pub fn forget(&mut self) -> Result<()> {
-        let [kernel, _] = self.flows()?;
-        let flows = kernel.into_keys().collect();
-        self.maps.apply(&Op::ForgetFlows { flows })?;
-        self.ops.iter().try_for_each(|op| Ok(self.maps.apply(op)?))
+        let now = early_in_a_second()?;
+        let [kernel, host] = self.flows()?;
+        let flows = |flows: Flows| Op::ForgetFlows { flows: flows.into_keys().collect() };
+        self.maps.apply(&flows(kernel))?;
+        host::apply(&mut self.host, &flows(host));
+        for op in &self.ops {
+            let op = at(op, now.as_secs());
+            self.maps.apply(&op)?;
+            host::apply(&mut self.host, &op);
+        }
+        let none = || PerCpuValues::try_from(vec![0; nr_cpus().map_err(|(_, error)| error)?]);
+        for row in 0..TURNS {
+            self.turns.set(row, none()?, 0)?;
+            self.host.with_turn(row, |turn| turn.set(0));
+        }
+        self.put_dns(now)
     }
 
     /// The flows that are tracked in the kernel and on the host, each with its backend.
@@ -205,6 +304,45 @@ fn add_routes(tables: &mut HostTables, eth0: &Interface, eth1: &Interface) -> Re
     Ok(())
 }
 
+/// The clock that the program reads.
+fn clock() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?.into())
+}
+
+/// The clock, when its second is not about to end: what is compared with a recording has no time to age.
+fn early_in_a_second() -> Result<Duration> {
+    loop {
+        let now = clock()?;
+        if now.subsec_millis() < 900 {
+            return Ok(now);
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// A step as it is at this second: what ages has aged by [`AGE`] seconds.
+fn at(op: &Op, seconds: u64) -> Op {
+    let Op::PutAnswer(put) = op else { return op.clone() };
+    let mut put = Put::clone(put);
+    for (_, words) in put.words.iter_mut().filter(|_| put.held.image.is_cached()) {
+        if let Some(since) = words.get_mut(std::mem::offset_of!(BodyHead, since) / 8) {
+            *since = seconds - AGE;
+        }
+    }
+    Op::PutAnswer(put.into())
+}
+
+/// The sequences of turns in the kernel, which the agent itself never writes again.
+fn turns(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u32>> {
+    let ids = program(ebpf, "lb")?.info()?.map_ids()?.context("the kernel does not name the maps of a program")?;
+    for id in ids {
+        if MapInfo::from_id(id)?.name_as_str() == Some("TURN") {
+            return Ok(Map::from_map_data(MapData::from_id(id)?)?.try_into()?);
+        }
+    }
+    bail!("the program has no turns")
+}
+
 fn moved<K: Copy + Ord, V: Copy + Default + PartialEq>(
     before: &BTreeMap<K, V>,
     after: &BTreeMap<K, V>,
@@ -238,7 +376,9 @@ fn on_host(ops: &[Op], eth0: &Interface, eth1: &Interface) -> Result<HostTables>
     let mut tables = HostTables::default();
     tables.seconds = 1_000_000;
     tables.mtu = Some(1500);
-    ops.iter().for_each(|op| host::apply(&mut tables, op));
+    let now = tables.seconds;
+    ops.iter().for_each(|op| host::apply(&mut tables, &at(op, now)));
+    tables.dns = tables.dns.map(|dns| Moment::Usual.settings(dns, Duration::from_secs(now)));
     add_routes(&mut tables, eth0, eth1)?;
     Ok(tables)
 }
@@ -281,8 +421,14 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
         let now = Duration::from_secs(now);
         let mut desired = Desired::new(intent, &conditions, now);
         desired.keep_answers(answers);
-        desired.answers.replace(desired::names(intent, &conditions).all());
-        desired.answers.put(&spent(), &cached(0, 1));
+        let names = desired::names(intent, &conditions);
+        desired.answers.replace(names.all());
+        desired.answers.put(&question(b"\x05spent\x07example\x03com\0"), &cached(1));
+        desired.answers.put(&question(b"\x06cached\x07example\x03com\0"), &cached(u64::MAX - 1));
+        for absent in [question(b"\x06absent\x07example\x03com\0"), Question { kind: 0x1_000f, ..question(WWW) }] {
+            let rendered = names.answer(&absent.wire, absent.kind).context("the names do not say what is absent")?;
+            desired.answers.put(&absent, &rendered);
+        }
         let steps = plan(&desired, &actual, now)?;
         steps.iter().for_each(|op| actual.record(op));
         ops.extend(steps);
@@ -300,24 +446,18 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     Ok(ops)
 }
 
-/// What has outlived its TTL.
-fn spent() -> Question {
-    Question { wire: b"\x05spent\x07example\x03com\0".as_slice().into(), kind: 0x1_0001 }
+/// For an address of this name.
+fn question(wire: &[u8]) -> Question {
+    Question { wire: wire.into(), kind: 0x1_0001 }
 }
 
-/// An address of a name that is asked for, with a TTL that is aged.
-fn cached(since: u64, spent_at: u64) -> Rendered {
-    let records = b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc6\x33\x64\x09".to_vec();
-    let body = Body {
-        class: CACHED,
-        flags: 0x8080,
-        counts: [1, 0, 0],
-        records,
-        ttls: vec![6],
-        since,
-        spent_at,
-        ..Body::default()
-    };
+/// Two addresses of a name that is asked for, with TTLs that are aged, one of them at an odd offset.
+fn cached(spent_at: u64) -> Rendered {
+    let first = b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc6\x33\x64\x09";
+    let second = b"\x01x\xc0\x0c\0\x10\0\x01\0\0\x0e\x11\0\x02\x01y";
+    let records = [first.as_slice(), second, first].concat();
+    let ttls = vec![6, 16 + 8, 16 + 16 + 6];
+    let body = Body { class: CACHED, flags: 0x8080, counts: [2, 0, 1], records, ttls, spent_at, ..Body::default() };
     Rendered { pick: Pick::Only, slots: Vec::new(), bodies: vec![body] }
 }
 

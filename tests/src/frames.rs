@@ -1,16 +1,13 @@
 //! Frames to try the path with, at least one for every way out of it, made by a foreign packet builder.
 
+mod dns;
 mod rare;
 
-use crate::fixture::{BROKEN_SERVICE, KNOWN_CLIENTS, OWN_ADDRESSES, UNKNOWN_CLIENTS};
+use crate::fixture::{BROKEN_SERVICE, KNOWN_CLIENTS, Moment, OWN_ADDRESSES, UNKNOWN_CLIENTS};
 use anyhow::{Context as _, Result};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Header, Icmpv6Type, IpFragOffset,
     IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError,
-};
-use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, Query},
-    rr::{Name, RecordType},
 };
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -18,9 +15,12 @@ const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 
 /// A frame with a name that says what it tries.
+#[derive(Clone, Debug)]
 pub struct Named {
     /// What it tries.
     pub name: &'static str,
+    /// When it comes.
+    pub moment: Moment,
     /// Frames that come before it, if it takes any.
     pub before: Vec<Vec<u8>>,
     /// Its bytes.
@@ -36,6 +36,7 @@ pub fn all() -> Result<Vec<Named>> {
     let mut add = |name, frame: Result<Vec<u8>>| {
         all.push(Named {
             name,
+            moment: Moment::Usual,
             before: Vec::new(),
             frame: frame.with_context(|| format!("cannot build frame {name}"))?,
         });
@@ -82,70 +83,14 @@ pub fn all() -> Result<Vec<Named>> {
     add("other_protocol", tcp(known4, 40_001, "192.0.2.10", 80).map(|frame| with_byte(frame, 23, 47)))?;
     add("cut_off", tcp(known4, 40_001, "192.0.2.10", 80).map(|frame| frame.into_iter().take(40).collect()))?;
     add("longer_than_the_frame", udp(known4, 40_001, "192.0.2.10", 80, &[7; 40]).map(|frame| cut(frame, 20)))?;
-    for (family, client, server) in [("4", known4, "192.0.2.53"), ("6", known6, "2001:db8::53")] {
-        for question in questions() {
-            let payload = question.message.to_vec()?;
-            let name = format!("dns{family}_{}", question.name);
-            // Leaked once a test: names are `&'static` for all other frames.
-            add(name.leak(), udp(client, 40_001, server, 53, &payload))?;
-        }
-    }
+    all.extend(dns::all()?);
     all.extend(rare::all()?);
     Ok(all)
 }
 
-struct Question {
-    name: &'static str,
-    message: Message,
-}
-
-fn questions() -> Vec<Question> {
-    const LONG: &str = "a-rather-long-name-that-leaves-little-room-for-sixteen-records.example.com.";
-    let plain = |name, owner, kind| Question { name, message: query(owner, kind) };
-    let edns = |name, owner, kind, size, version| {
-        let mut message = query(owner, kind);
-        let mut edns = Edns::new();
-        edns.set_max_payload(size).set_version(version);
-        message.set_edns(edns);
-        Question { name, message }
-    };
-    let changed = |name, change: &dyn Fn(&mut Message)| {
-        let mut message = query("www.example.com.", RecordType::A);
-        change(&mut message);
-        Question { name, message }
-    };
-    vec![
-        plain("a", "www.example.com.", RecordType::A),
-        plain("aaaa", "www.example.com.", RecordType::AAAA),
-        plain("mixed_case", "wWw.ExAmPlE.cOm.", RecordType::A),
-        plain("many_a", "many.example.com.", RecordType::A),
-        plain("many_aaaa", "many.example.com.", RecordType::AAAA),
-        edns("edns", "www.example.com.", RecordType::A, 1232, 0),
-        edns("edns_many_aaaa", "many.example.com.", RecordType::AAAA, 4096, 0),
-        edns("edns_small", LONG, RecordType::AAAA, 512, 0),
-        edns("edns_large", LONG, RecordType::AAAA, 1232, 0),
-        edns("edns_version_1", "www.example.com.", RecordType::A, 1232, 1),
-        plain("too_large", LONG, RecordType::AAAA),
-        plain("spent", "spent.example.com.", RecordType::A),
-        plain("unknown_name", "absent.example.com.", RecordType::A),
-        plain("other_type", "www.example.com.", RecordType::MX),
-        plain("root", ".", RecordType::NS),
-        changed("response", &|message| message.metadata.message_type = MessageType::Response),
-        changed("notify", &|message| message.metadata.op_code = OpCode::Notify),
-        changed("two_questions", &|message| {
-            message.add_query(Query::query(Name::root(), RecordType::A));
-        }),
-        changed("no_recursion", &|message| message.metadata.recursion_desired = false),
-        changed("checking_disabled", &|message| message.metadata.checking_disabled = true),
-    ]
-}
-
-fn query(owner: &str, kind: RecordType) -> Message {
-    let mut message = Message::query();
-    message.metadata.id = 0x1234;
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(Name::from_ascii(owner).unwrap_or_else(|_| Name::root()), kind));
-    message
+/// Frames whose outcome depends on those before: DNS questions that are counted.
+pub fn counted() -> Result<Vec<Named>> {
+    dns::counted()
 }
 
 fn network(from: &str, to: &str) -> Result<PacketBuilderStep<etherparse::IpHeaders>> {

@@ -15,8 +15,8 @@ impl Mutations {
     #[must_use]
     pub fn of(bases: Vec<Named>) -> Self {
         // What comes before a frame is tried as well, and so now and then comes before it.
-        let each = |Named { name, before, frame }| {
-            before.into_iter().chain([frame]).map(move |frame| Named { name, before: Vec::new(), frame })
+        let each = |Named { name, moment, before, frame }| {
+            before.into_iter().chain([frame]).map(move |frame| Named { name, moment, before: Vec::new(), frame })
         };
         let bases: Vec<Named> = bases.into_iter().flat_map(each).collect();
         Self { bases, numbers: Numbers::new(1), round: 0 }
@@ -30,7 +30,8 @@ impl Iterator for Mutations {
     fn next(&mut self) -> Option<Named> {
         let base = self.bases.get(self.round % self.bases.len().max(1))?;
         self.round += 1;
-        Some(Named { name: base.name, before: Vec::new(), frame: mutated(&base.frame, &mut self.numbers) })
+        let frame = mutated(&base.frame, &mut self.numbers);
+        Some(Named { name: base.name, moment: base.moment, before: Vec::new(), frame })
     }
 }
 

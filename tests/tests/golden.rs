@@ -54,6 +54,7 @@ fn every_frame_leaves_as_recorded() {
             for named in frames::all().unwrap() {
                 // No frame's outcome depends on another's, but for those that it comes with.
                 fixture.forget().unwrap();
+                fixture.go_to(named.moment).unwrap();
                 named.before.iter().for_each(|frame| _ = fixture.in_kernel(frame).unwrap());
                 let outcome = fixture.in_kernel(&named.frame).unwrap();
                 let found = golden(&named.frame, &outcome);

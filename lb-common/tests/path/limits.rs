@@ -132,9 +132,9 @@ fn answers_go_on_until_the_lease_is_over() {
         let mut tables = tables(&side);
         (tables.dns_settings().features, tables.dns_settings().lease_until) = (LEASED, NOW);
         let frame = asked(&side, side.client, &Question::plain(&Name::of("example.com"), A));
-        tables.milliseconds = 999;
+        tables.nanoseconds = 999_999_999;
         assert_eq!(steered(&frame, &tables).0, Verdict::Transmit(Why::Answered));
-        (tables.seconds, tables.milliseconds) = (NOW + 1, 0);
+        (tables.seconds, tables.nanoseconds) = (NOW + 1, 0);
         assert_eq!(steered(&frame, &tables).0, Verdict::Pass(Why::DnsLapsed));
         tables.dns_settings().lease_until = NOW + 1;
         assert_eq!(steered(&frame, &tables).0, Verdict::Transmit(Why::Answered));

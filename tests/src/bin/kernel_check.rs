@@ -74,7 +74,8 @@ fn compare_frames() -> Result<usize> {
         let mut fixture = Fixture::load(lab.balancer())?;
         let mut count = 0;
         for named in frames::all()?.into_iter().chain(Mutations::of(frames::all()?).take(MUTATIONS)) {
-            let (kernel, host) = (fixture.in_kernel(&named.frame)?, fixture.on_host(&named.frame));
+            fixture.go_to(named.moment)?;
+            let [kernel, host] = fixture.in_both(&named.frame)?;
             ensure!(
                 kernel == host,
                 "{} of {:02x?}: the kernel's {kernel:02x?}, the host's {host:02x?}",

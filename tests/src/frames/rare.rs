@@ -2,6 +2,7 @@
 //! others.
 
 use super::{Named, echo, tcp, udp};
+use crate::fixture::Moment;
 use anyhow::{Context as _, Result};
 use etherparse::checksum::Sum16BitWords;
 
@@ -18,7 +19,7 @@ const IPV6: usize = 40;
 /// All of them.
 pub(super) fn all() -> Result<Vec<Named>> {
     let mut all = Vec::new();
-    let mut add = |name, before: Vec<Vec<u8>>, frame| all.push(Named { name, before, frame });
+    let mut add = |name, before: Vec<Vec<u8>>, frame| all.push(Named { name, moment: Moment::Usual, before, frame });
     let mut one = |name, frame: Result<Vec<u8>>| {
         add(name, Vec::new(), frame.with_context(|| format!("cannot build frame {name}"))?);
         anyhow::Ok(())
@@ -148,7 +149,7 @@ fn as_tcp6(frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// With VLAN tags, the outermost first.
-fn tagged(frame: &[u8], vlans: &[u16]) -> Vec<u8> {
+pub(super) fn tagged(frame: &[u8], vlans: &[u16]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tags = vlans.iter().flat_map(|vlan| [[0x81, 0x00], vlan.to_be_bytes()].concat());
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
@@ -185,7 +186,7 @@ fn divisible(frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// With an option that does nothing: four bytes of no-operation.
-fn with_options(frame: &[u8]) -> Vec<u8> {
+pub(super) fn with_options(frame: &[u8]) -> Vec<u8> {
     let (front, payload) = frame.split_at(ETHERNET + IPV4);
     let length = (frame.len() - ETHERNET + 4) as u16;
     let mut frame = [front, &[1; 4], payload].concat();
@@ -198,7 +199,7 @@ fn with_options(frame: &[u8]) -> Vec<u8> {
 }
 
 /// With extension headers of these protocols, each of 8 bytes of padding.
-fn with_extensions(frame: &[u8], protocols: &[u8]) -> Vec<u8> {
+pub(super) fn with_extensions(frame: &[u8], protocols: &[u8]) -> Vec<u8> {
     let (front, payload) = frame.split_at(ETHERNET + IPV6);
     let transport = front.get(ETHERNET + 6).copied().unwrap_or_default();
     let next = protocols.iter().skip(1).copied().chain([transport]);

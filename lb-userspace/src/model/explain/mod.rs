@@ -79,7 +79,7 @@ pub fn explain<E>(
     let asked = ask.asked(names.dns)?;
     let bytes = frame::frame(&asked);
     let mut tables = HostTables::default();
-    (tables.seconds, tables.milliseconds) = (now.as_secs(), now.subsec_millis().into());
+    (tables.seconds, tables.nanoseconds) = (now.as_secs(), now.subsec_nanos().into());
     let mut known = BTreeSet::new();
     for _ in 0..RUNS {
         let mut run = run(&bytes, &tables);
