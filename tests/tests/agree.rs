@@ -10,7 +10,7 @@ use tests::{
     needs_root,
 };
 
-const FRAMES: usize = 120_000;
+const FRAMES: usize = 130_000;
 /// Least number of frames for every reason that a frame can bring about.
 const LEAST_FRAMES: u64 = 200;
 /// Least share of frames that are sent on or answered, in percent.
