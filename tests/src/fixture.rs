@@ -64,7 +64,7 @@ pub const WALL_CLOCK: u32 = 1_700_000_000;
 /// The secret of DNS cookies, as in the config.
 pub const COOKIE_SECRET: [u8; 16] = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
 /// Seconds by which what ages has aged.
-const AGE: u64 = 100;
+const AGE: u64 = 5;
 const WWW: &[u8] = b"\x03www\x07example\x03com\0";
 /// A client whose neighbour entry is complete.
 pub const KNOWN_CLIENTS: [&str; 2] = ["10.78.1.10", "fd78:1::10"];
@@ -326,7 +326,7 @@ fn at(op: &Op, seconds: u64) -> Op {
     let mut put = Put::clone(put);
     for (_, words) in put.words.iter_mut().filter(|_| put.held.image.is_cached()) {
         if let Some(since) = words.get_mut(std::mem::offset_of!(BodyHead, since) / 8) {
-            *since = seconds - AGE;
+            *since = seconds.saturating_sub(AGE);
         }
     }
     Op::PutAnswer(put.into())

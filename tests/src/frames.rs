@@ -93,6 +93,12 @@ pub fn counted() -> Result<Vec<Named>> {
     dns::counted()
 }
 
+/// A DNS message from a client to the balancer, over both families.
+pub fn with_message(message: &[u8]) -> Result<[Vec<u8>; 2]> {
+    let [four, six] = KNOWN_CLIENTS;
+    Ok([udp(four, 40_001, "192.0.2.53", 53, message)?, udp(six, 40_001, "2001:db8::53", 53, message)?])
+}
+
 fn network(from: &str, to: &str) -> Result<PacketBuilderStep<etherparse::IpHeaders>> {
     let builder = PacketBuilder::ethernet2(PEER, OURS);
     Ok(match (from.parse()?, to.parse()?) {

@@ -56,7 +56,7 @@ pub(super) enum CacheVerb {
 
 pub(super) async fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Top { json, agent } => show(client::get(&agent.socket, "/dns/top").await?, json, top),
+        Verb::Top { json, agent } => show(client::get(&agent.socket, "/dns/top").await?, json, |top: &Vec<TopName>| self::top(top)),
         Verb::Cache(CacheVerb::List { json, agent }) => {
             show(client::get(&agent.socket, "/dns/cache").await?, json, list)
         }
@@ -113,7 +113,7 @@ fn details(details: &Vec<AnswerDetail>) -> Vec<String> {
     lines
 }
 
-fn top(top: &Vec<TopName>) -> Vec<String> {
+fn top(top: &[TopName]) -> Vec<String> {
     let mut lines = vec![format!("{:<50} {:<6} {:>8}  {:>6}", "name", "type", "samples", "share")];
     lines.extend(top.iter().map(|TopName { name, kind, samples, share }| {
         format!("{name:<50} {kind:<6} {samples:>8}  {:>5.1}%", share * 100.0)

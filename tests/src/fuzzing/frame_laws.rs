@@ -18,7 +18,7 @@ use std::net::IpAddr;
 pub fn steer(tables: &HostTables, place: Place, frame: &[u8]) -> Why {
     let (verdict, sent) = steered(tables, place, frame);
     // What it was told stays true: a flow that has been begun or adopted is where it was.
-    if place.is_twice() && verdict.why() != Why::Answered {
+    if place.is_twice() && !is_told_anew(verdict.why()) {
         assert_eq!((verdict, sent), steered(tables, place, frame), "the same frame leaves in another way");
     }
     verdict.why()
@@ -42,8 +42,8 @@ fn steered(tables: &HostTables, place: Place, frame: &[u8]) -> (Verdict, Vec<u8>
     let mut to = tables.traffic();
     to.retain(|id, after| traffic.get(id) != Some(after));
     let to: Vec<u32> = to.into_keys().collect();
-    if matches!(verdict, Verdict::Pass(_)) && why != Why::ReturnedByStack {
-        assert_eq!(sent, frame, "{why:?} passes untouched");
+    if matches!(verdict, Verdict::Pass(_) | Verdict::Drop(_)) && why != Why::ReturnedByStack {
+        assert_eq!(sent, frame, "{why:?} leaves it untouched");
         assert!(to.is_empty(), "{why:?} went to {to:?}");
         return (verdict, sent);
     }
@@ -139,15 +139,68 @@ fn answered(why: Why, frame: &[u8], sent: &[u8]) {
             assert_eq!(sent[..12], [&frame[6..12], &frame[..6]].concat(), "it goes back where it came from");
         }
         Why::ArpAnswered => assert_eq!(frame.len(), sent.len()),
-        Why::Answered | Why::NeighborAnswered | Why::TooLongAnswered => {
-            let reply = parts(sent).expect("an answer can be read");
-            assert_eq!(reply.end, sent.len(), "an answer ends where it says");
-            let checksums = checksums(sent);
-            // What a message repeats of a packet may be wrong; its own headers are not.
-            let own = if reply.four { 2 } else { 1 };
-            assert!(checksums.len() >= own, "an answer has checksums");
-            assert!(checksums[checksums.len() - own..].iter().all(|right| *right), "an answer's checksums are right");
+        Why::NeighborAnswered | Why::TooLongAnswered => complete(sent),
+        why if is_of_dns(why) => {
+            question_answered(why, frame, sent);
+            complete(sent);
         }
         _ => panic!("{why:?} does not leave"),
+    }
+}
+
+/// An answer's length and checksums are right.
+fn complete(sent: &[u8]) {
+    let reply = parts(sent).expect("an answer can be read");
+    assert_eq!(reply.end, sent.len(), "an answer ends where it says");
+    let checksums = checksums(sent);
+    // What a message repeats of a packet may be wrong; its own headers are not.
+    let own = if reply.four { 2 } else { 1 };
+    assert!(checksums.len() >= own, "an answer has checksums");
+    assert!(checksums[checksums.len() - own..].iter().all(|right| *right), "an answer's checksums are right");
+}
+
+/// What a client is told of by a message of DNS.
+const fn is_of_dns(why: Why) -> bool {
+    matches!(
+        why,
+        Why::Answered
+            | Why::AnsweredNegative
+            | Why::AnsweredCached
+            | Why::DnsTruncated
+            | Why::DnsSlipped
+            | Why::DnsCookieLength
+            | Why::DnsLapseRefused
+    )
+}
+
+/// What takes turns, or tokens.
+const fn is_told_anew(why: Why) -> bool {
+    is_of_dns(why) || matches!(why, Why::DnsLimited | Why::DnsMissLimited)
+}
+
+/// The reply to a question is a response, with the same id and question, which goes back where that came from; what does without an
+/// answer is no longer than the question with a cookie.
+fn question_answered(why: Why, frame: &[u8], sent: &[u8]) {
+    const UDP: usize = 8;
+    const MESSAGE: usize = 12;
+    const COOKIE: usize = 28;
+    let (asked, replied) = (parts(frame).expect("a question can be read"), parts(sent).expect("a reply can be read"));
+    let [client, server] = [&frame[asked.payload..asked.payload + 2], &frame[asked.payload + 2..asked.payload + 4]];
+    assert_eq!(sent[replied.payload..replied.payload + 4], [server, client].concat());
+    let (question, reply) = (&frame[asked.payload + UDP..asked.end], &sent[replied.payload + UDP..]);
+    assert_eq!((&question[..2], reply[2] & 0x80), (&reply[..2], 0x80), "a response with the id of its question");
+    assert_eq!(reply[4..6], [0, 1], "a reply has the question");
+    let mut end = MESSAGE;
+    while question[end] != 0 {
+        end += 1 + usize::from(question[end]);
+    }
+    end += 5;
+    assert_eq!(question[MESSAGE..end], reply[MESSAGE..end], "the question is as it was asked");
+    let size =
+        if question[11] == 0 { 512 } else { usize::from(question[end + 3]) << 8 | usize::from(question[end + 4]) };
+    assert!(reply.len() <= size.clamp(512, 1_232), "a reply of {} bytes is more than the client takes", reply.len());
+    if !matches!(why, Why::Answered | Why::AnsweredNegative | Why::AnsweredCached) {
+        let most = if why == Why::DnsSlipped { 0 } else { COOKIE };
+        assert!(reply.len() <= question.len() + most, "{why:?} says more than was asked");
     }
 }
