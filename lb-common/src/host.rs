@@ -202,6 +202,9 @@ pub struct HostTables {
     pub seconds: u64,
     /// Nanoseconds of the clock beyond its seconds.
     pub nanoseconds: u64,
+    /// Which of the words that are read by [`Tables::once`] from now on is another than what is here, as if it was stored a moment before:
+    /// the first is 1; 0: none.
+    pub replaced: Cell<u32>,
     flows: RefCell<BTreeMap<(FlowTable, FlowKey), Cell<u64>>>,
     fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     turns: RefCell<BTreeMap<u32, Cell<u32>>>,
@@ -326,7 +329,9 @@ impl Tables for HostTables {
     }
 
     fn once(&self, word: &u64) -> u64 {
-        *word
+        let left = self.replaced.get();
+        self.replaced.set(left.saturating_sub(1));
+        if left == 1 { !*word } else { *word }
     }
 
     fn seconds(&self) -> u64 {

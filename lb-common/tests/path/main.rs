@@ -20,6 +20,7 @@ mod echo;
 mod errors;
 mod forward;
 mod fragments;
+mod index;
 mod laws;
 mod layouts;
 mod limits;
