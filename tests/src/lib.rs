@@ -45,6 +45,7 @@ mod ping;
 mod process;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper that takes plain instructions")]
 mod programs;
+pub mod questions;
 mod signals;
 mod skip;
 mod task;
@@ -58,7 +59,7 @@ pub use blueprint::Blueprint;
 pub use counters::{Counters, protocol_counters};
 pub use curl::{Reply, curl, curl_many, curl_with};
 pub use decapsulation::Decapsulation;
-pub use dig::{DigAnswer, Record, dig};
+pub use dig::{DigAnswer, Record, dig, drill, kdig};
 pub use frame_socket::FrameSocket;
 pub use host::{Host, Interface};
 pub use iperf::{Amount, Transfer, iperf};
