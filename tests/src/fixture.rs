@@ -10,8 +10,9 @@ use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
     tables::{
-        self, CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, FlowKey, FlowTable, Region, Route, Service, Slot,
+        CLEAN, DEFAULT_BACKENDS, DEFAULT_SERVICES, Endpoint, FlowKey, FlowTable, Region, Route, Service, Slot,
         address_words,
+        answers::{CACHED, Pick},
     },
     verdict::{Verdict, Why},
     wire::ethernet,
@@ -24,8 +25,8 @@ use lb_userspace::{
     },
     model::{
         actual::Actual,
-        desired::{Conditions, Desired, Draining},
-        dns::{render, respond::Asked},
+        desired::{self, Conditions, Desired, Draining},
+        dns::rendered::{Body, Question, Rendered},
         host,
         intent::Intent,
         op::Op,
@@ -69,6 +70,8 @@ pub enum Action {
     Transmit,
     /// Sent out of another one.
     Redirect,
+    /// Dropped.
+    Drop,
 }
 
 /// What came of a frame.
@@ -118,6 +121,7 @@ impl Fixture {
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = program(&mut self.ebpf, "lb")?.test_run(options).context("BPF_PROG_TEST_RUN failed")?;
         let action = match result.return_value {
+            1 => Action::Drop,
             2 => Action::Pass,
             3 => Action::Transmit,
             4 => Action::Redirect,
@@ -149,6 +153,7 @@ impl Fixture {
             Verdict::Pass(_) => Action::Pass,
             Verdict::Transmit(_) => Action::Transmit,
             Verdict::Redirect(..) => Action::Redirect,
+            Verdict::Drop(_) => Action::Drop,
         };
         let after = (self.host.counts(), self.host_traffic());
         Outcome {
@@ -260,12 +265,8 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
             }
         }
     }
-    for name in intent.names() {
-        for kind in [1, 28] {
-            conditions.asked.insert(Asked { wire: name.wire.clone(), kind });
-        }
-    }
     let mut actual = Actual::new(intent.limits());
+    let mut answers = Desired::default();
     let mut ops = Vec::new();
     // One service's windows are over when those of others are opened.
     for (now, drained) in [(0, ""), (1, "closed"), (1_000, "open")] {
@@ -278,18 +279,17 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
                 .extend(drained.map(|backend| ((service.endpoint, backend.endpoint), Draining::default())));
         }
         let now = Duration::from_secs(now);
-        let steps = plan(&Desired::new(intent, &conditions, now), &actual, now)?;
+        let mut desired = Desired::new(intent, &conditions, now);
+        desired.keep_answers(answers);
+        desired.answers.replace(desired::names(intent, &conditions).all());
+        desired.answers.put(&spent(), &cached(0, 1));
+        let steps = plan(&desired, &actual, now)?;
         steps.iter().for_each(|op| actual.record(op));
         ops.extend(steps);
+        answers = desired;
     }
 
-    // What no plan would do: an answer that has outlived its TTL, and a service whose slots lead to nobody.
-    let spent =
-        intent.names().iter().find(|name| name.name == "spent.example.com").context("the fixture has no spent name")?;
-    let key = render::answer_key(&intent.keys(), &spent.wire, 1).context("no key")?;
-    let (place, answer) = actual.answers.get(&key).context("no answer for the spent name")?;
-    let answer = Arc::new(tables::Answer { spent_at: 1, ..**answer });
-    ops.push(Op::PutAnswer { key, place: *place, answer });
+    // What no plan would do: a service whose slots lead to nobody.
     let region = actual.regions.first_free(251).context("the slot space is full")?;
     let slots: Arc<[Slot]> = vec![Slot { current: DEFAULT_BACKENDS - 1, previous: CLEAN }; 251].into();
     ops.push(Op::WriteTable { region, slots: Arc::clone(&slots) });
@@ -298,6 +298,27 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
     ops.push(Op::PutSettings(settings.into()));
     ops.push(broken_service(region, slots)?);
     Ok(ops)
+}
+
+/// What has outlived its TTL.
+fn spent() -> Question {
+    Question { wire: b"\x05spent\x07example\x03com\0".as_slice().into(), kind: 0x1_0001 }
+}
+
+/// An address of a name that is asked for, with a TTL that is aged.
+fn cached(since: u64, spent_at: u64) -> Rendered {
+    let records = b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc6\x33\x64\x09".to_vec();
+    let body = Body {
+        class: CACHED,
+        flags: 0x8080,
+        counts: [1, 0, 0],
+        records,
+        ttls: vec![6],
+        since,
+        spent_at,
+        ..Body::default()
+    };
+    Rendered { pick: Pick::Only, slots: Vec::new(), bodies: vec![body] }
 }
 
 fn broken_service(region: Region, slots: Arc<[Slot]>) -> Result<Op> {

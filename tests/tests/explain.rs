@@ -16,7 +16,7 @@ use std::{
     path::Path,
     thread,
 };
-use support::{Site, dns, failures, head, name, services, serving, url, wait_for};
+use support::{Site, dns, failures, head, name, serving, url, wait_for};
 use tests::{Agent, Lab, Layout, curl_with, dig, needs_root};
 
 /// The first of the clients' ports.

@@ -198,7 +198,7 @@ impl Machine {
         let mut buffer = Buffer::new(frame, INTERFACE, 64, 0);
         match steer(&mut buffer, &self.tables) {
             Verdict::Transmit(_) => Some(buffer.bytes()[5].into()),
-            Verdict::Pass(_) => None,
+            Verdict::Pass(_) | Verdict::Drop(_) => None,
             Verdict::Redirect(..) => panic!("there is but one interface"),
         }
     }

@@ -1,7 +1,7 @@
 //! Answers through plans: between any two stores, a client that asks gets the answer of before or that of after, whole, and none
 //! only where one of them is none. What may still be read is not written.
 
-use crate::world::limits;
+use crate::{readable, world::limits};
 use bytemuck::Zeroable as _;
 use lb_common::{
     frame::Frame as _,
@@ -9,18 +9,14 @@ use lb_common::{
     host::{Buffer, HostTables},
     path::steer,
     tables::{
-        DNS, Endpoint, Region, Settings, Tables as _,
-        answers::{AnswerSlot, BLOCK_WORDS, DnsSettings, Entry, Leads, Pick},
+        Endpoint, Region, Settings, Tables as _,
+        answers::{BLOCK_WORDS, DnsSettings, Entry, Pick},
     },
     verdict::{Verdict, Why},
 };
 use lb_userspace::model::{
     actual::Actual,
-    answers::{
-        image::{body_length, head_of},
-        pages::Run,
-        wanted::Answers,
-    },
+    answers::{pages::Run, wanted::Answers},
     desired::{Desired, Wanted},
     dns::rendered::{Body, Question, Rendered},
     host,
@@ -133,34 +129,6 @@ fn version(answer: Option<Vec<[u8; 4]>>) -> Option<(u8, u8)> {
     Some(version)
 }
 
-/// The blocks that a reader can get to from the indexes of all DNS addresses.
-fn reachable(tables: &HostTables) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for service in tables.services.values().filter(|service| service.flags & DNS != 0) {
-        let region = Region::from_word(service.region);
-        runs.push(Run { block: region.first, blocks: 0 });
-        for block in region.first..region.first + region.slots {
-            for entry in tables.bucket(block).unwrap().iter().filter(|entry| entry.leads != 0) {
-                let leads = Leads::from_word(entry.leads);
-                let mut bodies = vec![AnswerSlot { block: leads.block, generation: leads.generation }];
-                if leads.slots > 0 {
-                    runs.push(Run { block: leads.block, blocks: u32::from(leads.slots).div_ceil(BLOCK_WORDS) });
-                    let slots = (0..leads.slots).map(|slot| tables.answer_slot(leads.block, slot.into()).unwrap());
-                    bodies = slots.collect();
-                }
-                for AnswerSlot { block, generation } in bodies {
-                    let words = tables.body(block).unwrap();
-                    let head = head_of(words).unwrap();
-                    assert_eq!(head.generation, generation, "what leads to a body knows it");
-                    assert_ne!(generation, 0);
-                    runs.push(Run { block, blocks: (body_length(&head) as u32).div_ceil(BLOCK_WORDS) });
-                }
-            }
-        }
-    }
-    runs
-}
-
 struct World {
     tables: HostTables,
     actual: Actual,
@@ -248,7 +216,7 @@ impl World {
             self.seen.clear();
         }
         self.look();
-        self.seen.extend(reachable(&self.tables));
+        self.seen.extend(readable::behind_indexes(&self.tables));
     }
 
     /// Nobody can be reading there.
@@ -309,19 +277,7 @@ impl World {
             actual.services.insert(*endpoint, service);
             actual.note_service(endpoint);
         }
-        let pages: BTreeSet<u32> = reachable(&self.tables)
-            .into_iter()
-            .chain(
-                self.tables
-                    .services
-                    .values()
-                    .map(|service| Region::from_word(service.region))
-                    .map(|region| Run { block: region.first, blocks: region.slots }),
-            )
-            .filter(|run| run.blocks > 0)
-            .flat_map(|run| run.block / 128..=(run.block + run.blocks - 1) / 128)
-            .collect();
-        actual.answers.found(pages.into_iter().map(|page| Run { block: page * 128, blocks: 128 }));
+        actual.answers.found(readable::pages(&self.tables));
         self.actual = actual;
         self.desired.answers = self.desired.answers.clone();
     }

@@ -13,5 +13,6 @@ mod fold;
 mod histories;
 mod path;
 mod prefixes;
+mod readable;
 mod sweeps;
 mod world;

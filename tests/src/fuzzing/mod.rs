@@ -23,6 +23,8 @@ mod world;
 mod checks;
 #[path = "../../../lb-userspace/tests/plan/path.rs"]
 mod path;
+#[path = "../../../lb-userspace/tests/plan/readable.rs"]
+mod readable;
 #[path = "../../../lb-common/tests/path/support/reader.rs"]
 mod reader;
 #[expect(dead_code, reason = "the other tests mend checksums as well")]

@@ -3,9 +3,10 @@
 use super::{checks, world::World};
 use lb_common::{
     host::HostTables,
-    tables::{Backend, DNS, Endpoint, NAT, NOBODY},
+    tables::{Backend, DNS, Endpoint, NAT, NOBODY, Region, Tables as _},
 };
 use lb_userspace::model::{
+    actual::Actual,
     backends::{BackendKey, is_live},
     desired::{Desired, Wanted},
     plan::plan,
@@ -18,9 +19,14 @@ const PLANS: usize = 4;
 /// Makes the tables what they should be, or stops after some steps.
 pub fn settle(world: &mut World, steps: usize) {
     let Some(desired) = world.desired() else { return };
+    settle_to(world, &desired, steps);
+    world.keep(desired);
+}
+
+fn settle_to(world: &mut World, desired: &Desired, steps: usize) {
     let mut left = steps;
     for _ in 0..PLANS {
-        let ops = plan(&desired, &world.actual, world.now()).expect("all that a config may have here fits");
+        let ops = plan(desired, &world.actual, world.now()).expect("all that a config may have here fits");
         for op in &ops {
             if left == 0 {
                 return world.note_losses();
@@ -33,12 +39,12 @@ pub fn settle(world: &mut World, steps: usize) {
         }
     }
     world.note_losses();
-    let more = plan(&desired, &world.actual, world.now());
+    let more = plan(desired, &world.actual, world.now());
     assert_eq!(more.as_deref(), Ok(&[][..]), "a plan leaves something to do");
-    check_reached(&world.tables, &desired);
+    check_reached(&world.tables, &world.actual, desired);
 }
 
-fn check_reached(tables: &HostTables, desired: &Desired) {
+fn check_reached(tables: &HostTables, actual: &Actual, desired: &Desired) {
     assert_eq!(tables.settings, Some(desired.settings));
     let interfaces: BTreeMap<u32, [u8; 6]> = tables.interfaces.iter().map(|(index, one)| (*index, one.mac)).collect();
     assert_eq!(interfaces, desired.interfaces);
@@ -61,18 +67,32 @@ fn check_reached(tables: &HostTables, desired: &Desired) {
     }
     let nat: BTreeSet<Endpoint> = found.values().filter(|one| one.flags & NAT != 0).map(|one| one.own).collect();
     assert!(tables.returns.keys().eq(&nat), "the ways back are those of the NAT backends");
-    let answers: BTreeMap<_, _> =
-        tables.answer_places.iter().map(|(key, place)| (key, &tables.answers[place])).collect();
-    assert!(answers.into_iter().eq(desired.answers.iter().map(|(key, answer)| (key, &**answer))), "the answers");
+    check_answers(tables, actual, desired);
+}
+
+/// Every DNS address leads to the answers that are wanted, and to no others.
+fn check_answers(tables: &HostTables, actual: &Actual, desired: &Desired) {
+    assert_eq!(tables.dns, desired.dns);
+    let index = actual.answers.index.as_ref();
+    let dns = tables.services.values().filter(|service| service.flags & DNS != 0);
+    for service in dns {
+        let index = index.expect("a DNS address has an index");
+        assert_eq!(Region::from_word(service.region), index.region());
+        let buckets = (0..index.run().blocks).map(|bucket| *tables.bucket(index.run().block + bucket).unwrap());
+        let questions: BTreeSet<u64> =
+            buckets.flatten().filter(|entry| entry.leads != 0).map(|entry| entry.question).collect();
+        assert_eq!(questions, desired.answers.iter().map(|(question, _)| question).collect());
+        for (question, image) in desired.answers.iter() {
+            assert_eq!(actual.answers.held.get(&question).map(|held| &held.image), Some(image));
+        }
+    }
 }
 
 fn check_service(tables: &HostTables, endpoint: &Endpoint, wanted: &Wanted) {
     let id = tables.service_ids[endpoint];
     let (region, slots, backends) = checks::slots(tables, id);
     assert_eq!(tables.services[&id].flags, wanted.flags());
-    let Wanted::Balanced(balanced) = wanted else {
-        return assert_eq!((wanted.flags(), region.slots), (DNS, 0));
-    };
+    let Wanted::Balanced(balanced) = wanted else { return assert_eq!(wanted.flags(), DNS) };
     let members: BTreeSet<_> = balanced.members().map(|share| BackendKey::from(&share.backend)).collect();
     if region.slots == 0 {
         return assert!(members.is_empty() || balanced.undecided, "{} has no table", endpoint.ip());

@@ -69,7 +69,7 @@ pub enum Event {
     Drain(Server, u8),
     /// An interface goes, or comes if the number is odd.
     Interface(u8),
-    /// DNS questions of both kinds come for the name.
+    /// DNS questions come for the name that nothing is known for.
     Ask,
     /// Packets come.
     Packets(Packets),

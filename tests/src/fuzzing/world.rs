@@ -1,13 +1,17 @@
 //! An agent without sockets and its tables in memory: what it does to the model, in the same order.
 
 use super::{
-    checks::Seen,
+    checks::{self, Seen},
     path::packet,
     plan_ops::{ADOPT, Packets, SERVERS, SERVICES, Server, address_of},
+    readable,
 };
 use lb_common::{
     host::HostTables,
-    tables::{DRAINING, Endpoint, MOVES, Region},
+    tables::{
+        DRAINING, Endpoint, MOVES, Region,
+        answers::{NEGATIVE, Pick},
+    },
     wire::transport::UDP,
 };
 use lb_userspace::{
@@ -15,15 +19,14 @@ use lb_userspace::{
     model::{
         actual::{Actual, ActualService},
         backends::{BackendKey, is_live},
-        desired::{Conditions, Desired, Draining, Wanted},
-        dns::respond::Asked,
+        desired::{Conditions, Desired, Draining, Wanted, names},
+        dns::rendered::{Body, Question, Rendered},
         flows::has_flows,
         host,
         intent::{Intent, Limits, Target},
         leaving::leaving,
         op::Op,
         reach::{Hop, NoHop, Way},
-        tracking::Table,
     },
 };
 use std::{
@@ -38,6 +41,10 @@ const INTERFACES: [u32; 2] = [1, 2];
 const MAC: [u8; 6] = [2; 6];
 /// Slots of the smallest table that a config can ask for.
 const LEAST_OF_CONFIGS: u32 = 251;
+/// Class IN, as in the kind of a question.
+const CLASS_IN: u32 = 1 << 16;
+/// For how long the kernel is told that there is no answer.
+const NEGATIVE_SECONDS: u64 = 300;
 
 /// Everything.
 pub struct World {
@@ -49,6 +56,12 @@ pub struct World {
     intent: Option<Intent>,
     conditions: Conditions,
     down: BTreeSet<IpAddr>,
+    /// What was desired last, with its answers.
+    last: Desired,
+    /// All answers are to be found anew.
+    renewed: bool,
+    /// Questions that have come to the agent.
+    asked: Vec<Question>,
     seen: Seen,
     /// Where each flow has been served, by service and client.
     homes: BTreeMap<(Endpoint, Endpoint), Home>,
@@ -78,6 +91,9 @@ impl World {
             intent: None,
             conditions,
             down: BTreeSet::new(),
+            last: Desired::default(),
+            renewed: true,
+            asked: Vec::new(),
             seen,
             homes: BTreeMap::new(),
         }
@@ -89,8 +105,16 @@ impl World {
 
     /// What the tables should hold; unknown before the first config. Slot tables are much smaller than the smallest that a config
     /// can ask for: the laws look at every slot after every step.
-    pub fn desired(&self) -> Option<Desired> {
-        let mut desired = Desired::new(self.intent.as_ref()?, &self.conditions, self.now());
+    pub fn desired(&mut self) -> Option<Desired> {
+        let intent = self.intent.as_ref()?;
+        let mut desired = Desired::new(intent, &self.conditions, self.now());
+        desired.keep_answers(std::mem::take(&mut self.last));
+        if std::mem::take(&mut self.renewed) {
+            desired.answers.replace(names(intent, &self.conditions).all());
+        }
+        for question in self.asked.drain(..) {
+            desired.answers.put(&question, &negative(self.tables.seconds));
+        }
         for wanted in desired.services.values_mut() {
             if let Wanted::Balanced(balanced) = wanted {
                 let balanced = Arc::make_mut(balanced);
@@ -100,6 +124,11 @@ impl World {
             }
         }
         Some(desired)
+    }
+
+    /// What is desired is what the next plan goes on from.
+    pub fn keep(&mut self, desired: Desired) {
+        self.last = desired;
     }
 
     pub fn step(&mut self, op: &Op) {
@@ -134,6 +163,7 @@ impl World {
         let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target);
         let known = self.intent.iter().flat_map(Intent::targets).chain(leaving);
         self.conditions.up = known.filter(|target| !self.down.contains(&target.address.ip())).collect();
+        self.renewed = true;
     }
 
     pub fn set_up(&mut self, server: Server, up: bool) {
@@ -184,10 +214,10 @@ impl World {
         }
     }
 
-    /// Questions for both kinds of addresses.
+    /// Questions to which there is no answer, for so long that the kernel is told.
     pub fn ask(&mut self) {
         for name in self.intent.iter().flat_map(Intent::names) {
-            self.conditions.asked.extend([1, 28].map(|kind| Asked { wire: name.wire.clone(), kind }));
+            self.asked.extend([15, 16].map(|kind| Question { wire: name.wire.clone(), kind: CLASS_IN | kind }));
         }
     }
 
@@ -263,21 +293,18 @@ impl World {
         }
         actual.returns = self.tables.returns.iter().map(|(own, id)| (*own, *id)).collect();
         actual.addresses = self.tables.addresses.clone();
-        for (key, place) in &self.tables.answer_places {
-            let answer = Arc::new(self.tables.answers[place]);
-            actual.record(&Op::PutAnswer { key: *key, place: *place, answer });
-        }
+        actual.dns = self.tables.dns;
         for (endpoint, id) in &self.tables.service_ids {
-            let service = self.tables.services[id];
-            let region = Region::from_word(service.region);
-            let slots = (region.first..region.first + region.slots).map(|index| self.tables.slots[&index]);
+            let (_, slots, _) = checks::slots(&self.tables, *id);
+            let service = &self.tables.services[id];
             let deadline = self.now() + intent.tracking().adopt;
-            let table = (region.slots > 0).then(|| Table::new(region, slots.collect(), deadline));
             actual.service_ids.take(*id);
-            actual.regions.take(region);
-            let service = ActualService { id: *id, flags: service.flags, table, reached: None };
+            let service = ActualService::new(*id, service, &slots.into(), None, deadline);
             actual.services.insert(*endpoint, service);
+            actual.note_service(endpoint);
         }
+        actual.answers.found(readable::pages(&self.tables));
+        self.last = Desired::default();
         let leads = |service: u32, backend: u32| {
             actual.services.values().any(|known| known.id == service) && actual.backends.entry(backend).is_some()
         };
@@ -311,6 +338,18 @@ fn backends(intent: &Intent) -> impl Iterator<Item = (BackendKey, Target)> {
 fn addresses(server: Server) -> [IpAddr; 2] {
     let (net, server) = (usize::from(server.service) % SERVICES, usize::from(server.number) % SERVERS);
     [false, true].map(|six| address_of(net, server, six).parse().expect("an address"))
+}
+
+/// An answer that there is nothing of this type, for so long.
+fn negative(seconds: u64) -> Rendered {
+    let body = Body {
+        class: NEGATIVE,
+        flags: 0x8400,
+        since: seconds,
+        spent_at: seconds + NEGATIVE_SECONDS,
+        ..Body::default()
+    };
+    Rendered { pick: Pick::Only, slots: Vec::new(), bodies: vec![body] }
 }
 
 fn way(number: u8) -> Way {

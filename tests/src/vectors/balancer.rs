@@ -138,6 +138,7 @@ impl Balancer {
         let action = match verdict {
             Verdict::Pass(_) => Action::Pass,
             Verdict::Transmit(_) => Action::Transmit,
+            Verdict::Drop(_) => Action::Drop,
             Verdict::Redirect(..) => Action::Other,
         };
         let outcome = Outcome { action, frame: buffer.bytes().to_vec(), why: verdict.why().name() };
@@ -157,6 +158,7 @@ impl Kernel {
         let result = program(&mut self.ebpf, "lb")?.test_run(options).context("BPF_PROG_TEST_RUN failed")?;
         out.truncate(result.data_size_out as usize);
         let action = match result.return_value {
+            1 => Action::Drop,
             2 => Action::Pass,
             3 => Action::Transmit,
             other => bail!("the program returned {other}"),

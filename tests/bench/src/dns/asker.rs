@@ -10,6 +10,7 @@ use crate::{
     path::stay_on,
     questions::{Constant, QUESTION_BYTES, Questions, RECORD_WORDS, ROWS, SAMPLE_BYTES, SAMPLES, Sample, UDP4, UDP6},
 };
+use ::tests::{Host, wait_until};
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
@@ -26,7 +27,6 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
-use tests::{Host, wait_until};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-dns-bench.bpf.o"));
 const QUESTIONS_WORDS: usize = size_of::<Questions>() / 8;
