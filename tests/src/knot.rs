@@ -25,7 +25,12 @@ impl Knot {
             let path = folder.join(file);
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
         };
-        write("zone", format!("{name}. 30 SOA a.{name}. b.{name}. 1 60 60 60 60\n{name}. 30 NS a.{name}.\n{name}. 30 A 192.0.2.1\n"))?;
+        write(
+            "zone",
+            format!(
+                "{name}. 30 SOA a.{name}. b.{name}. 1 60 60 60 60\n{name}. 30 NS a.{name}.\n{name}. 30 A 192.0.2.1\n"
+            ),
+        )?;
         let (ipv4, ipv6, folder_text) = (host.ipv4(), host.ipv6(), folder.display());
         write(
             "knot.conf",

@@ -98,7 +98,9 @@ impl Question {
                 options.extend(option(PADDING, &vec![0; length.into()]));
             }
             message.push(0);
-            message.extend([OPT, size, 0, 0, u16::try_from(options.len()).unwrap_or(u16::MAX)].map(u16::to_be_bytes).concat());
+            message.extend(
+                [OPT, size, 0, 0, u16::try_from(options.len()).unwrap_or(u16::MAX)].map(u16::to_be_bytes).concat(),
+            );
             message.extend(options);
         }
         message
@@ -193,6 +195,8 @@ fn cookie_in(mut options: &[u8]) -> Option<Vec<u8>> {
 
 /// Has every address of these two prefixes be `client`'s, and the way to them known at `balancer`: clients of many prefixes.
 pub fn add_clients(client: &Host, balancer: &Host) -> Result<()> {
+    // IPv6 takes such an address for the host's own, but not for one to send from.
+    client.set([("ipv6/ip_nonlocal_bind", "1")])?;
     client.ip(&[format!("route add local {CLIENTS4} dev lo"), format!("-6 route add local {CLIENTS6} dev lo")])?;
     balancer.ip(&[
         format!("route add {CLIENTS4} via {}", client.ipv4()),

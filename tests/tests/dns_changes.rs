@@ -52,7 +52,8 @@ fn a_dead_server_is_in_no_answer_once_the_agent_has_said_so() {
     const EACH: u64 = 5_000;
     let site = DnsSite::up(3, |lab| {
         let backends: Vec<_> = lab.backends().iter().map(|host| (SocketAddr::new(host.ipv4().into(), 80), 1)).collect();
-        let backends6: Vec<_> = lab.backends().iter().map(|host| (SocketAddr::new(host.ipv6().into(), 80), 1)).collect();
+        let backends6: Vec<_> =
+            lab.backends().iter().map(|host| (SocketAddr::new(host.ipv6().into(), 80), 1)).collect();
         let [ipv4, ipv6] = support::service_addresses(lab);
         // A service with the same check tells what the agent knows of a server.
         name(NAME, &of_servers(lab), "check = \"web\"")
@@ -64,9 +65,9 @@ fn a_dead_server_is_in_no_answer_once_the_agent_has_said_so() {
         let host = &site.lab.backends()[number];
         wait_for(&site.agent, &format!("server {number} is {health}"), |status| {
             let services = support::service_addresses(&site.lab).into_iter();
-            services.zip([IpAddr::from(host.ipv4()), host.ipv6().into()]).all(|(service, backend)| {
-                backend_of(status, service, SocketAddr::new(backend, 80))["health"] == health
-            })
+            services
+                .zip([IpAddr::from(host.ipv4()), host.ipv6().into()])
+                .all(|(service, backend)| backend_of(status, service, SocketAddr::new(backend, 80))["health"] == health)
         });
     };
     for number in 0..3 {
@@ -109,7 +110,11 @@ fn a_dead_server_is_in_no_answer_once_the_agent_has_said_so() {
     }
     let status = site.agent.status().unwrap();
     let [kernel, agent] = support::names::answered(&status);
-    println!("{questions} questions, {} answered by the kernel, {} by the agent", kernel - before[0], agent - before[1]);
+    println!(
+        "{questions} questions, {} answered by the kernel, {} by the agent",
+        kernel - before[0],
+        agent - before[1]
+    );
     // What is dropped is what was being replaced at that very moment.
     assert!(unanswered <= count(&status, "packets", "dns_replaced"), "{unanswered} were not answered: {status:#}");
 }
@@ -185,8 +190,8 @@ fn answers_outlive_the_agent_until_its_lease_ends() {
         let status = agent.status().unwrap();
         let why = if lapse == "pass" { "dns_lapsed" } else { "dns_lapse_refused" };
         assert!(count(&status, "packets", why) >= 3, "{status:#}");
-        for asker in &askers {
-            assert_eq!(asker.ask(&question).unwrap().addresses.len(), 3);
+        for server in site.servers {
+            assert_eq!(site.asker(server).ask(&question).unwrap().addresses.len(), 3);
         }
         let after = agent.status().unwrap();
         assert_eq!(count(&after, "dns", "answered_by_kernel"), count(&status, "dns", "answered_by_kernel") + 2);

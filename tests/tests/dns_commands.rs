@@ -131,7 +131,8 @@ fn the_names_that_are_asked_for_most_come_first() {
     site.ask_on_cpu(0, site.servers[0], &Question::new(NAME, Question::A), 6_400);
     site.ask_on_cpu(0, site.servers[1], &Question::new("rare.example.com", Question::A), 640);
     let top = json(&site, &["dns", "top"]);
-    let rows: Vec<_> = top.as_array().unwrap().iter().map(|row| (row["name"].as_str().unwrap(), &row["kind"])).collect();
+    let rows: Vec<_> =
+        top.as_array().unwrap().iter().map(|row| (row["name"].as_str().unwrap(), &row["kind"])).collect();
     assert_eq!(rows, [(NAME, &Value::from("A")), ("rare.example.com", &"A".into())], "{top:#}");
     let samples = [0, 1].map(|row: usize| top[row]["samples"].as_u64().unwrap());
     assert!((99..=101).contains(&samples[0]) && (9..=11).contains(&samples[1]), "{top:#}");
@@ -158,7 +159,10 @@ fn what_is_not_held_or_no_name_is_refused_in_a_sentence() {
         ] {
             let output = site.agent.attempt_lb(["dns", "cache", verb, name]).unwrap();
             assert_eq!(output.status.code(), Some(1), "{verb} {name:?}: {output:?}");
-            assert!(output.stderr.contains(expected) && output.stderr.lines().count() == 1, "{verb} {name:?}: {output:?}");
+            assert!(
+                output.stderr.contains(expected) && output.stderr.lines().count() == 1,
+                "{verb} {name:?}: {output:?}"
+            );
             assert_eq!(output.stdout, "");
         }
         for line in [vec!["dns", "cache", verb], vec!["dns", "cache", verb, "a", "b"], vec!["dns", "cache", "--all"]] {

@@ -36,7 +36,8 @@ fn limited(more: &str) -> DnsSite {
              [[dns.name]]\nname = \"{NAME}\"\ntxt = [\"{text}\"]\n"
         );
         for number in 0..20 {
-            write!(config, "\n[[dns.name]]\nname = \"hot{number}.example.com\"\naddresses = [\"192.0.2.1\"]\n").unwrap();
+            write!(config, "\n[[dns.name]]\nname = \"hot{number}.example.com\"\naddresses = [\"192.0.2.1\"]\n")
+                .unwrap();
         }
         config + more
     })
@@ -79,7 +80,8 @@ fn a_flood_is_never_amplified_and_hurts_nobody_else() {
                 lost += responses.iter().filter(|response| response.is_none()).count();
                 assert!(responses.iter().flatten().all(|response| response.data.len() == 1));
             }
-            let answer = site.ask(server, NAME, "TXT", &["+tcp", "-b", &client_address(server, FLOODED, 88).to_string()]);
+            let answer =
+                site.ask(server, NAME, "TXT", &["+tcp", "-b", &client_address(server, FLOODED, 88).to_string()]);
             assert_eq!(answer.answers.len(), 1, "{}", answer.text);
             by_tcp += 1;
         }

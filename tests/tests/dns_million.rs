@@ -5,8 +5,9 @@
 mod support;
 
 use std::{
-    env, fs,
+    env,
     fmt::Write as _,
+    fs,
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
@@ -74,7 +75,8 @@ fn a_million_names_are_answered_by_the_kernel() {
     let picked: Vec<u32> = (0..ASKED).map(|_| numbers.below(names as usize) as u32).collect();
     for server in [IpAddr::from(lab.balancer().ipv4()), lab.balancer().ipv6().into()] {
         let asker = Asker::open(lab.client(), None, server).unwrap();
-        let question = |number: usize| picked.get(number).map(|picked| Question::new(&name(*picked), Question::A)).unwrap();
+        let question =
+            |number: usize| picked.get(number).map(|picked| Question::new(&name(*picked), Question::A)).unwrap();
         let responses = asker.ask_all(ASKED, WINDOW, question).unwrap();
         for (response, number) in responses.into_iter().zip(&picked) {
             assert_eq!(response.unwrap().addresses, [address(*number)], "{number}");

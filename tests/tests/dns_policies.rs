@@ -39,9 +39,9 @@ fn firsts(responses: &[Response], addresses: &[IpAddr]) -> Vec<u64> {
 /// Asks from both CPUs at once.
 fn ask_on_both(site: &DnsSite, server: IpAddr, question: &Question, times: usize) -> [Vec<Response>; 2] {
     thread::scope(|scope| {
-        [0, 1].map(|cpu| scope.spawn(move || site.ask_on_cpu(cpu, server, question, times))).map(|asking| {
-            asking.join().unwrap()
-        })
+        [0, 1]
+            .map(|cpu| scope.spawn(move || site.ask_on_cpu(cpu, server, question, times)))
+            .map(|asking| asking.join().unwrap())
     })
 }
 
@@ -63,9 +63,8 @@ fn each_address_comes_first_equally_often() {
             let in_order: Vec<IpAddr> = all.iter().copied().filter(|address| wanted.contains(address)).collect();
             assert_eq!(firsts(&responses, &in_order), vec![ROUNDS as u64; wanted.len()]);
             // Each begins with the one after the last one's first.
-            let first = |response: &Response| {
-                in_order.iter().position(|address| *address == response.addresses[0]).unwrap()
-            };
+            let first =
+                |response: &Response| in_order.iter().position(|address| *address == response.addresses[0]).unwrap();
             for pair in responses.windows(2) {
                 assert_eq!((first(&pair[0]) + 1) % wanted.len(), first(&pair[1]));
                 let mut rotated = pair[0].addresses.clone();
@@ -168,7 +167,11 @@ fn a_client_sticks_to_its_address() {
             // Both clients of a prefix get the same, again and again.
             let of_client = |host| {
                 let asker = site.asker_from(server, prefix, host);
-                asker.ask_all(3, 3, |_| question.clone()).unwrap().into_iter().map(|response| response.unwrap().addresses)
+                asker
+                    .ask_all(3, 3, |_| question.clone())
+                    .unwrap()
+                    .into_iter()
+                    .map(|response| response.unwrap().addresses)
             };
             let addresses: BTreeSet<_> = [1, 200].into_iter().flat_map(of_client).collect();
             assert_eq!(addresses.len(), 1, "{addresses:?} to prefix {prefix}");
@@ -201,9 +204,8 @@ fn a_client_sticks_to_its_address() {
     for (before, after) in before.iter().zip(site.servers.map(&holders)) {
         assert!(!after.contains(&all[1]));
         let stayed = before.iter().zip(&after).filter(|(before, _)| **before != all[1]);
-        let (others, moved) = stayed.fold((0, 0), |(others, moved), (before, after)| {
-            (others + 1, moved + usize::from(before != after))
-        });
+        let (others, moved) =
+            stayed.fold((0, 0), |(others, moved), (before, after)| (others + 1, moved + usize::from(before != after)));
         println!("{moved} of {others} prefixes moved that did not have to");
         assert!(moved * 100 <= others * 8, "{moved} of {others} moved");
     }
@@ -313,8 +315,10 @@ fn what_was_never_checked_is_not_up() {
     let site = DnsSite::up(1, |lab| {
         format!(
             "\n[check.patient]\nport = 80\ninterval_ms = 60000\ntimeout_ms = 60000\n{}{}",
-            name("both.example.com", &[lab.backends()[0].ipv4().into()], "check = \"web\"")
-                .replace("]\ncheck", &format!(", {{ address = \"{}\", check = \"patient\" }}]\ncheck", lab.service_ipv4(9))),
+            name("both.example.com", &[lab.backends()[0].ipv4().into()], "check = \"web\"").replace(
+                "]\ncheck",
+                &format!(", {{ address = \"{}\", check = \"patient\" }}]\ncheck", lab.service_ipv4(9))
+            ),
             name("never.example.com", &[lab.service_ipv4(9).into()], "check = \"patient\"")
         )
     });
