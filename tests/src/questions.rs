@@ -197,10 +197,10 @@ fn cookie_in(mut options: &[u8]) -> Option<Vec<u8>> {
 pub fn add_clients(client: &Host, balancer: &Host) -> Result<()> {
     // IPv6 takes such an address for the host's own, but not for one to send from.
     client.set([("ipv6/ip_nonlocal_bind", "1")])?;
-    client.ip(&[format!("route add local {CLIENTS4} dev lo"), format!("-6 route add local {CLIENTS6} dev lo")])?;
+    client.ip(&[format!("route add local {CLIENTS4} dev lo"), format!("route add local {CLIENTS6} dev lo")])?;
     balancer.ip(&[
         format!("route add {CLIENTS4} via {}", client.ipv4()),
-        format!("-6 route add {CLIENTS6} via {}", client.ipv6()),
+        format!("route add {CLIENTS6} via {}", client.ipv6()),
     ])
 }
 
