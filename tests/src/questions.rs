@@ -160,7 +160,7 @@ impl Response {
                 if kind == OPT {
                     response.cookie = cookie_in(data).unwrap_or_default();
                 }
-            } else if let Ok(ipv4) = <[u8; 4]>::try_from(data) {
+            } else if let (Question::A, Ok(ipv4)) = (kind, <[u8; 4]>::try_from(data)) {
                 response.addresses.push(Ipv4Addr::from(ipv4).into());
             } else if let (Question::AAAA, Ok(ipv6)) = (kind, <[u8; 16]>::try_from(data)) {
                 response.addresses.push(Ipv6Addr::from(ipv6).into());

@@ -99,7 +99,7 @@ fn a_flood_is_never_amplified_and_hurts_nobody_else() {
         assert!(counts.received_bytes <= whole + 3 * counts.sent_bytes, "{counts:?}");
         // Whole answers: the burst, and the rate for as long as it took.
         let most = BURST + RATE * (elapsed.as_secs() + 2);
-        assert!(rose("dns_limited") + rose("dns_slipped") + most >= counts.sent, "{counts:?} {after:#}");
+        assert!(counts.received <= rose("dns_slipped") + most, "{counts:?} {after:#}");
         assert!(rose("dns_limited") > 0 && rose("dns_slipped") > 0, "{after:#}");
         assert!(lost * 100 <= with_cookie + elsewhere, "{lost} of {with_cookie} and {elsewhere} were lost");
         assert!(with_cookie as u64 > BURST, "{with_cookie}");
