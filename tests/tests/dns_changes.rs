@@ -1,5 +1,5 @@
 //! Names while things change: servers die, the agent is killed, stopped and started, its lease ends; under questions all the time.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

@@ -1,5 +1,5 @@
 //! DNS cookies beside another server with the same secret, as behind one address of many servers (RFC 9018).
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

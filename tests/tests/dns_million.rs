@@ -1,5 +1,4 @@
 //! A million names of a file, answered by the kernel: `LB_DNS_NAMES=1000000`, best with an optimised `lb` in `LB_BIN`.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

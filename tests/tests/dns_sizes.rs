@@ -1,5 +1,4 @@
 //! Questions and answers of every size over veth, where a packet hardly grows at its end: each is answered, by whoever can.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
