@@ -38,11 +38,20 @@ impl Agent {
 
     /// As [`Agent::start`], with an `lb` of the caller's choice: another version, say.
     pub fn start_binary(host: &Host, binary: &Path, config: &str) -> Result<Self> {
+        Self::begin(host, binary, config, READY)
+    }
+
+    /// As [`Agent::start`], with a config that takes its time.
+    pub fn start_within(host: &Host, config: &str, ready: Duration) -> Result<Self> {
+        Self::begin(host, &lb_binary()?, config, ready)
+    }
+
+    fn begin(host: &Host, binary: &Path, config: &str, ready: Duration) -> Result<Self> {
         let path = host.belongings().unique_path(host.role(), "-lb.toml");
         write(&path, config)?;
         let running = host.spawn([binary.as_os_str(), "run".as_ref(), "--config".as_ref(), path.as_os_str()])?;
         let agent = Self { host: host.clone(), binary: binary.to_owned(), config: path, running };
-        agent.wait_until_it_answers()?;
+        agent.wait_until_it_answers(ready)?;
         Ok(agent)
     }
 
@@ -99,7 +108,7 @@ impl Agent {
         &self.config
     }
 
-    fn wait_until_it_answers(&self) -> Result<()> {
+    fn wait_until_it_answers(&self, ready: Duration) -> Result<()> {
         let mut last = String::new();
         let poll = || match (self.running.ended(), self.attempt_lb(["status"])) {
             (Ok(None), Ok(output)) if output.status.success() => Some(Ok(())),
@@ -110,7 +119,7 @@ impl Agent {
             (Ok(Some(status)), _) => Some(Err(anyhow!("{} ended ({status})", self.running))),
             (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         };
-        let waited = wait_until(READY, "`lb status` succeeded", poll);
+        let waited = wait_until(ready, "`lb status` succeeded", poll);
         waited
             .and_then(|answered| answered)
             .map_err(|error| anyhow!("{error:#}; it last said {last:?}; its log{}", self.running.log_tail()))

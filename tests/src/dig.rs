@@ -1,4 +1,4 @@
-//! DNS questions by dig, and its output understood.
+//! DNS questions by dig, kdig and drill, and their outputs understood, which are alike but for the lines about EDNS.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{Host, process::tail};
 
-/// A response, as dig shows it.
+/// A response, as a program shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DigAnswer {
     /// The response code, such as `NOERROR`.
@@ -19,11 +19,11 @@ pub struct DigAnswer {
     pub authority: Vec<Record>,
     /// The additional section without the OPT record.
     pub additional: Vec<Record>,
-    /// The lines of the OPT record, such as `EDNS: version: 0, flags:; udp: 1232`.
+    /// The lines of the OPT record, such as `EDNS: version: 0, flags:; udp: 1232` by dig.
     pub edns: Vec<String>,
     /// The size of the message.
     pub bytes: usize,
-    /// All that dig wrote.
+    /// All that the program wrote.
     pub text: String,
 }
 
@@ -60,17 +60,35 @@ pub fn dig(client: &Host, server: IpAddr, name: &str, kind: &str, more: &[&str])
     let server = format!("@{server}");
     // `-r`: a configuration file of whoever runs the tests has no say.
     let line = ["dig", "-r", &server, "+tries=1", "+time=2"];
-    let output = client.attempt(line.iter().chain(more).chain(&["-q", name, "-t", kind]))?;
+    asked(client, &[&line, more, &["-q", name, "-t", kind]].concat())
+}
+
+/// As [`dig`], by Knot's kdig, which uses EDNS only if `more` says so.
+pub fn kdig(client: &Host, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> Result<DigAnswer> {
+    let server = format!("@{server}");
+    let line = ["kdig", &server, "+retry=0", "+timeout=2"];
+    asked(client, &[&line, more, &["-q", name, "-t", kind]].concat())
+}
+
+/// As [`dig`], by NLnet Labs' drill, which uses EDNS only if `more` says so.
+pub fn drill(client: &Host, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> Result<DigAnswer> {
+    let server = format!("@{server}");
+    asked(client, &[&["drill"], more, &[name, &server, kind]].concat())
+}
+
+fn asked(client: &Host, line: &[&str]) -> Result<DigAnswer> {
+    let output = client.attempt(line)?;
     if !output.status.success() {
         bail!(
-            "asking {server} from {} for {name} {kind}: {}{}{}",
+            "`{}` in {}: {}{}{}",
+            line.join(" "),
             client.namespace(),
             output.status,
             tail(&output.stdout),
             tail(&output.stderr)
         );
     }
-    parse(&output.stdout).with_context(|| format!("reading the answer for {name} {kind}"))
+    parse(&output.stdout).with_context(|| format!("reading what `{}` says", line.join(" ")))
 }
 
 fn parse(text: &str) -> Result<DigAnswer> {
@@ -78,14 +96,20 @@ fn parse(text: &str) -> Result<DigAnswer> {
     let mut section = "";
     for line in text.lines() {
         if let Some(header) = line.strip_prefix(";; ->>HEADER<<-") {
-            answer.status = between(header, "status: ", ",").to_owned();
-        } else if let Some(flags) = line.strip_prefix(";; flags:") {
+            let status = header.split_once("status: ").or_else(|| header.split_once("rcode: "));
+            let status = status.and_then(|(_, rest)| rest.split([',', ';']).next());
+            answer.status = status.unwrap_or_default().to_owned();
+        } else if let Some(flags) = line.strip_prefix(";; flags:").or_else(|| line.strip_prefix(";; Flags:")) {
             let flags = flags.split(';').next().unwrap_or_default();
             answer.flags = flags.split_whitespace().map(str::to_owned).collect();
         } else if let Some(size) = line.strip_prefix(";; MSG SIZE  rcvd: ") {
             answer.bytes = size.parse().context("reading the size of the message")?;
+        } else if let Some(size) = line.strip_prefix(";; Received ").and_then(|size| size.strip_suffix(" B")) {
+            answer.bytes = size.parse().context("reading the size of the message")?;
         } else if let Some(name) = line.strip_prefix(";; ").and_then(section_name) {
             section = name;
+        } else if let Some(edns) = line.strip_prefix(";; ").filter(|line| is_edns(line, section)) {
+            answer.edns.push(edns.to_owned());
         } else if line.is_empty() {
             section = "";
         } else if let (Some(line), "OPT PSEUDO") = (line.strip_prefix("; "), section) {
@@ -101,7 +125,7 @@ fn parse(text: &str) -> Result<DigAnswer> {
         }
     }
     if answer.status.is_empty() {
-        bail!("dig shows no header{}", tail(text));
+        bail!("it shows no header{}", tail(text));
     }
     Ok(answer)
 }
@@ -110,9 +134,9 @@ fn section_name(line: &str) -> Option<&str> {
     line.strip_suffix("SECTION:").map(str::trim_end)
 }
 
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
-    let rest = text.split_once(before).map_or("", |(_, rest)| rest);
-    rest.split_once(after).map_or(rest, |(inner, _)| inner)
+/// Whether this comment is about EDNS: kdig has a section for it, drill a line.
+fn is_edns(line: &str, section: &str) -> bool {
+    section == "EDNS PSEUDO" || line.starts_with("EDNS: ")
 }
 
 /// `name ttl class type data`; the data keeps its inner white space.
@@ -181,6 +205,31 @@ ns.example.com.\t\t3600\tIN\tA\t192.0.2.53
         assert_eq!(owner(&answer.additional), "ns.example.com.");
         assert_eq!(answer.additional[0].ttl, 3600);
         assert!(answer.has_flag("aa") && !answer.has_flag("tc"));
+    }
+
+    #[test]
+    fn kdig_and_drill_say_the_same_in_their_ways() {
+        let records = ";; ANSWER SECTION:\na.example.\t5\tIN\tA\t192.0.2.1\n\n";
+        let kdig = format!(
+            ";; ->>HEADER<<- opcode: QUERY; status: NOERROR; id: 7\n;; Flags: qr aa rd; QUERY: 1; ANSWER: 1; AUTHORITY: 0; \
+             ADDITIONAL: 1\n\n;; EDNS PSEUDOSECTION:\n;; Version: 0; flags: ; UDP size: 1232 B; ext-rcode: NOERROR\n\n\
+             {records};; Received 51 B\n"
+        );
+        let drill = format!(
+            ";; ->>HEADER<<- opcode: QUERY, rcode: NOERROR, id: 7\n;; flags: qr aa rd ; QUERY: 1, ANSWER: 1, AUTHORITY: 0, \
+             ADDITIONAL: 0 \n{records};; AUTHORITY SECTION:\n\n;; EDNS: version 0; flags: ; udp: 1232\n\
+             ;; MSG SIZE  rcvd: 51\n"
+        );
+        for (text, edns) in [
+            (kdig, "Version: 0; flags: ; UDP size: 1232 B; ext-rcode: NOERROR"),
+            (drill, "EDNS: version 0; flags: ; udp: 1232"),
+        ] {
+            let answer = parse(&text).unwrap();
+            assert_eq!((answer.status.as_str(), answer.bytes), ("NOERROR", 51));
+            assert_eq!(answer.flags, ["qr", "aa", "rd"]);
+            assert_eq!(answer.data("A"), ["192.0.2.1"]);
+            assert_eq!(answer.edns, [edns]);
+        }
     }
 
     #[test]

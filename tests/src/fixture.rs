@@ -485,7 +485,12 @@ fn is_near(address: IpAddr) -> bool {
 
 /// Keeps this thread on the first CPU: turns are counted by CPU, and the host has but one.
 pub fn stay_on_one_cpu() -> Result<()> {
+    stay_on_cpu(0)
+}
+
+/// Keeps this thread on a CPU.
+pub fn stay_on_cpu(number: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
-    cpus.set(0)?;
-    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on CPU 0")
+    cpus.set(number)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("cannot stay on CPU {number}"))
 }

@@ -1,124 +1,182 @@
-//! DNS end to end: dig asks, the kernel answers, and the agent where the kernel does not.
+//! DNS end to end, what clients see: dig, kdig, drill and plain sockets ask, the kernel answers, and the agent where the kernel does
+//! not.
 //!
 //! Every question comes from a real socket over veth, where a packet has next to no room behind it.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    thread,
+use std::net::IpAddr;
+use support::{
+    count, name,
+    names::{By, DOMAIN, DnsSite, HEADROOM, addresses, answered, dns_config, found, of_kind},
 };
-use support::{TURN, count, dns, head, name, wait_for};
-use tests::{Agent, DigAnswer, Lab, Layout, Nginx, dig, fixture::stay_on_one_cpu, needs_root, wait_until};
+use tests::{
+    DigAnswer, Host, Lab, Layout, dig, drill, kdig, needs_root,
+    questions::{Asker, Question},
+};
 
 const NAME: &str = "www.example.com";
-/// Bytes that a packet on veth can always grow by in front: the kernel keeps 256 and needs some of them itself.
-const HEADROOM: usize = 192;
 
-/// A lab, its agent, and where it answers: over IPv4 and over IPv6.
-struct Site {
-    lab: Lab,
-    agent: Agent,
-    servers: [IpAddr; 2],
-}
+/// A name of every kind that there is.
+const EVERYTHING: &str = r#"
+[[dns.name]]
+name = "turn.example.com"
+ttl_seconds = 5
+addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2"]
 
-/// Who answered a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    Kernel,
-    Agent,
-}
+[[dns.name]]
+name = "shuffle.example.com"
+policy = "shuffle"
+addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]
 
-impl Site {
-    fn up(backends: u8, names: impl FnOnce(&Lab) -> String) -> Self {
-        let lab = Lab::blueprint(Layout::Bridged).backends(backends).up().unwrap();
-        let config = head(&lab) + "port = 80\n" + &dns(&lab) + &names(&lab);
-        let agent = Agent::start(lab.balancer(), &config).unwrap();
-        let servers = [lab.balancer().ipv4().into(), lab.balancer().ipv6().into()];
-        Self { lab, agent, servers }
-    }
+[[dns.name]]
+name = "weighted.example.com"
+policy = "weighted"
+addresses = ["192.0.2.1", { address = "192.0.2.2", weight = 3 }, "2001:db8::1"]
 
-    fn ask(&self, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> DigAnswer {
-        dig(self.lab.client(), server, name, kind, more).unwrap()
-    }
+[[dns.name]]
+name = "sticky.example.com"
+policy = "sticky"
+addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]
 
-    /// Questions answered by the kernel and by the agent so far.
-    fn answered(&self) -> [u64; 2] {
-        let status = self.agent.status().unwrap();
-        let agent = status["dns"]["agent"]["queries"].as_u64().unwrap();
-        [count(&status, "dns", "answered_by_kernel"), agent]
-    }
+[[dns.name]]
+name = "failover.example.com"
+policy = "failover"
+addresses = ["192.0.2.1", "192.0.2.2", { address = "192.0.2.3", tier = 2 }]
 
-    /// Asks, and finds out who answered.
-    fn ask_whom(&self, server: IpAddr, name: &str, kind: &str, more: &[&str]) -> (DigAnswer, By) {
-        let before = self.answered();
-        let answer = self.ask(server, name, kind, more);
-        let after = self.answered();
-        let by = match [after[0] - before[0], after[1] - before[1]] {
-            [1, 0] => By::Kernel,
-            [0, 1] => By::Agent,
-            other => panic!("{other:?} answers to one question: {}", answer.text),
-        };
-        (answer, by)
-    }
+[[dns.name]]
+name = "alias.example.com"
+cname = "turn.example.com"
 
-    /// Has answers put into the kernel, until it holds this many.
-    fn warm_up(&self, questions: &[(&str, &str)], held: u64) {
-        for (name, kind) in questions {
-            self.ask(self.servers[0], name, kind, &[]);
+[[dns.name]]
+name = "example.com"
+mx = ["10 mail.example.com", "20 mail.example.net"]
+txt = ["v=spf1 mx -all", "another one"]
+
+[[dns.name]]
+name = "_sip._udp.example.com"
+srv = ["10 60 5060 sip.example.com"]
+"#;
+
+/// What a question to [`EVERYTHING`] is answered: the code, how many records, and of which data.
+const ANSWERS: [(&str, &str, &str, usize, &[&str]); 18] = [
+    ("turn.example.com", "A", "NOERROR", 3, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+    ("TURN.Example.Com", "AAAA", "NOERROR", 2, &["2001:db8::1", "2001:db8::2"]),
+    ("shuffle.example.com", "A", "NOERROR", 3, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+    ("shuffle.example.com", "AAAA", "NOERROR", 1, &["2001:db8::1"]),
+    ("weighted.example.com", "A", "NOERROR", 1, &["192.0.2.1", "192.0.2.2"]),
+    ("weighted.example.com", "AAAA", "NOERROR", 1, &["2001:db8::1"]),
+    ("sticky.example.com", "A", "NOERROR", 1, &["192.0.2.1", "192.0.2.2"]),
+    ("sticky.example.com", "AAAA", "NOERROR", 1, &["2001:db8::1", "2001:db8::2"]),
+    ("failover.example.com", "A", "NOERROR", 2, &["192.0.2.1", "192.0.2.2"]),
+    ("alias.example.com", "CNAME", "NOERROR", 1, &["turn.example.com."]),
+    ("alias.example.com", "A", "NOERROR", 1, &["turn.example.com."]),
+    ("example.com", "MX", "NOERROR", 2, &["10 mail.example.com.", "20 mail.example.net."]),
+    ("example.com", "TXT", "NOERROR", 2, &["\"v=spf1 mx -all\"", "\"another one\""]),
+    ("_sip._udp.example.com", "SRV", "NOERROR", 1, &["10 60 5060 sip.example.com."]),
+    ("example.com", "SOA", "NOERROR", 1, &["ns1.example.com. hostmaster.example.com. 1 "]),
+    // Negative answers come to the kernel when they are asked for again.
+    ("failover.example.com", "AAAA", "NOERROR", 0, &[]),
+    ("turn.example.com", "TXT", "NOERROR", 0, &[]),
+    ("absent.example.com", "A", "NXDOMAIN", 0, &[]),
+];
+
+type Program = fn(&Host, IpAddr, &str, &str, &[&str]) -> anyhow::Result<DigAnswer>;
+
+/// The programs with how they are told to use EDNS, and not to.
+const PROGRAMS: [(Program, &[&[&str]]); 3] = [
+    (dig, &[&["+noedns"], &["+edns=0", "+nocookie"], &["+cookie"], &["+dnssec"]]),
+    (kdig, &[&["+noedns"], &["+edns"], &["+cookie"], &["+dnssec"]]),
+    (drill, &[&[], &["-b", "1232"], &["-D"]]),
+];
+
+fn every_client_is_answered(tag: Option<u16>) {
+    let lab = Lab::blueprint(Layout::Bridged).backends(0);
+    let lab = tag.map_or(lab, |id| lab.tagged(id)).up().unwrap();
+    let config = dns_config(&lab, "") + DOMAIN + EVERYTHING;
+    let site = DnsSite::start(lab, config);
+    let ask_all = |program: Program, server, more: &[&str]| {
+        for (name, kind, code, records, expected) in ANSWERS {
+            let answer = program(site.client(), server, name, kind, more).unwrap();
+            let text = &answer.text;
+            assert_eq!((answer.status.as_str(), answer.answers.len()), (code, records), "{text}");
+            let known = |data: &str| expected.iter().any(|expected| data.starts_with(expected));
+            assert!(answer.answers.iter().all(|record| known(&record.data)), "{text}");
+            let mut data: Vec<&str> = answer.answers.iter().map(|record| record.data.as_str()).collect();
+            data.dedup();
+            assert_eq!(data.len(), records, "a record came twice: {text}");
+            assert!(answer.has_flag("qr") && answer.has_flag("aa") && !answer.has_flag("tc"), "{text}");
+            // A negative answer says for how long it holds.
+            let authorities: Vec<_> = answer.authority.iter().map(|record| record.kind.as_str()).collect();
+            assert_eq!(authorities, if records == 0 { vec!["SOA"] } else { vec![] }, "{text}");
         }
-        wait_for(&self.agent, &format!("{held} answers are in the kernel"), |status| {
-            count(status, "dns", "answers_in_kernel") == held
-        });
+    };
+    // What is not there is asked for twice before the kernel has it.
+    for _ in 0..2 {
+        ask_all(dig, site.servers[0], &[]);
     }
-}
-
-fn ipv4(number: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, number).into()
-}
-
-fn ipv6(number: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).into()
-}
-
-/// So many addresses of each family.
-fn addresses(ipv4s: u8, ipv6s: u16) -> Vec<IpAddr> {
-    (1..=ipv4s).map(ipv4).chain((1..=ipv6s).map(ipv6)).collect()
-}
-
-/// The addresses of one type, as a set.
-fn found(answer: &DigAnswer, kind: &str) -> BTreeSet<IpAddr> {
-    let data = answer.data(kind);
-    let found: BTreeSet<_> = data.iter().map(|data| data.parse().unwrap()).collect();
-    assert_eq!(found.len(), answer.answers.len(), "{}", answer.text);
-    found
-}
-
-fn of_kind(addresses: &[IpAddr], kind: &str) -> BTreeSet<IpAddr> {
-    let wanted = addresses.iter().filter(|address| address.is_ipv4() == (kind == "A"));
-    wanted.copied().collect()
+    support::wait_for(&site.agent, "three negative answers are in the kernel", |status| {
+        count(status, "dns", "negatives_in_kernel") == 3
+    });
+    for (program, forms) in PROGRAMS {
+        for form in forms {
+            for server in site.servers {
+                let before = site.answered();
+                ask_all(program, server, form);
+                assert_eq!(site.answered(), [before[0] + ANSWERS.len() as u64, before[1]], "{form:?}");
+            }
+        }
+    }
+    for server in site.servers {
+        let before = site.answered();
+        ask_all(dig, server, &["+tcp"]);
+        assert_eq!(site.answered(), [before[0], before[1] + ANSWERS.len() as u64]);
+    }
 }
 
 #[test]
-fn the_agent_answers_first_and_the_kernel_from_then_on() {
-    if !needs_root("the_agent_answers_first_and_the_kernel_from_then_on") {
+fn every_client_gets_every_answer_from_the_kernel() {
+    if needs_root("every_client_gets_every_answer_from_the_kernel") {
+        every_client_is_answered(None);
+    }
+}
+
+#[test]
+fn every_client_behind_a_vlan_tag_gets_every_answer_from_the_kernel() {
+    if needs_root("every_client_behind_a_vlan_tag_gets_every_answer_from_the_kernel") {
+        every_client_is_answered(Some(7));
+    }
+}
+
+#[test]
+fn sockets_are_answered_at_any_case_and_size() {
+    if !needs_root("sockets_are_answered_at_any_case_and_size") {
         return;
     }
     let all = addresses(3, 2);
-    let site = Site::up(1, |_| name(NAME, &all, ""));
-    let [over_ipv4, over_ipv6] = site.servers;
-    assert_eq!(site.answered(), [0, 0]);
-    for (kind, first, held) in [("A", over_ipv4, 1), ("AAAA", over_ipv6, 2)] {
-        let (answer, by) = site.ask_whom(first, NAME, kind, &[]);
-        assert_eq!((found(&answer, kind), by), (of_kind(&all, kind), By::Agent));
-        site.warm_up(&[], held);
-        for server in [over_ipv4, over_ipv6, over_ipv4] {
-            let (answer, by) = site.ask_whom(server, NAME, kind, &[]);
-            assert_eq!((found(&answer, kind), by), (of_kind(&all, kind), By::Kernel));
+    let site = DnsSite::up(0, |_| name(NAME, &all, ""));
+    for server in site.servers {
+        let asker = site.asker(server);
+        let before = site.answered();
+        let mut asked = 0;
+        for (kind, wanted) in [(Question::A, of_kind(&all, "A")), (Question::AAAA, of_kind(&all, "AAAA"))] {
+            for name in [NAME, "WWW.EXAMPLE.COM", "wWw.ExAmPlE.cOm"] {
+                for size in [None, Some(0), Some(512), Some(1_232), Some(4_096), Some(u16::MAX)] {
+                    let question = Question { size, ..Question::new(name, kind) };
+                    for question in [question.clone(), question.clone().cookie(b"01234567")] {
+                        let response = asker.ask(&question).unwrap();
+                        assert_eq!(response.flags, 0x8500, "{question:?}");
+                        assert_eq!(response.addresses.len(), wanted.len());
+                        assert!(response.addresses.iter().all(|address| wanted.contains(address)));
+                        assert_eq!(response.cookie.len(), if question.cookie.is_empty() { 0 } else { 24 });
+                        asked += 1;
+                    }
+                }
+            }
         }
+        assert_eq!(site.answered(), [before[0] + asked, before[1]]);
     }
 }
 
@@ -128,8 +186,7 @@ fn both_answer_alike() {
         return;
     }
     let all = addresses(3, 2);
-    let site = Site::up(1, |_| name(NAME, &all, ""));
-    site.warm_up(&[(NAME, "A"), (NAME, "AAAA")], 2);
+    let site = DnsSite::up(0, |_| name(NAME, &all, ""));
     let variants: [(&str, &[&str], bool); 9] = [
         (NAME, &["+noedns"], false),
         (NAME, &["+edns=0", "+nocookie"], true),
@@ -165,47 +222,12 @@ fn both_answer_alike() {
                     assert_eq!((answer.authority.len(), answer.additional.len()), (0, 0), "{text}");
                     assert_eq!(!answer.edns.is_empty(), has_edns, "{text}");
                     if has_edns {
-                        let flags = if more.contains(&"+dnssec") { "do" } else { "" };
-                        let expected = format!(
-                            "EDNS: version: 0, flags:{}{flags}; udp: 1232",
-                            if flags.is_empty() { "" } else { " " }
-                        );
-                        assert_eq!(answer.edns[0], expected, "{text}");
+                        let flags = if more.contains(&"+dnssec") { " do" } else { "" };
+                        assert_eq!(answer.edns[0], format!("EDNS: version: 0, flags:{flags}; udp: 1232"), "{text}");
                     }
                 }
             }
         }
-    }
-}
-
-#[test]
-fn each_address_comes_first_equally_often() {
-    if !needs_root("each_address_comes_first_equally_often") {
-        return;
-    }
-    const ROUNDS: usize = 6;
-    let all = addresses(3, 4);
-    let site = Site::up(1, |_| name(NAME, &all, ""));
-    site.warm_up(&[(NAME, "A"), (NAME, "AAAA")], 2);
-    for (server, kind) in [(site.servers[0], "A"), (site.servers[1], "AAAA")] {
-        let wanted = of_kind(&all, kind);
-        let before = site.answered();
-        // CPUs take turns each by itself, and a packet over veth stays on the CPU of its sender.
-        let answers = thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                stay_on_one_cpu().unwrap();
-                let ask = |_| site.ask(server, NAME, kind, &[]);
-                (0..ROUNDS * wanted.len()).map(ask).collect::<Vec<_>>()
-            });
-            asking.join().unwrap()
-        });
-        assert_eq!(site.answered(), [before[0] + answers.len() as u64, before[1]]);
-        let mut firsts = BTreeMap::<IpAddr, usize>::new();
-        for answer in &answers {
-            assert_eq!(found(answer, kind), wanted, "{}", answer.text);
-            *firsts.entry(answer.data(kind)[0].parse().unwrap()).or_default() += 1;
-        }
-        assert_eq!(firsts, wanted.iter().map(|address| (*address, ROUNDS)).collect());
     }
 }
 
@@ -216,13 +238,8 @@ fn one_to_sixteen_addresses_arrive() {
     }
     let named: Vec<_> =
         (1..=16).map(|number| (format!("n{number}.example.com"), addresses(number, number.into()))).collect();
-    let site = Site::up(1, |_| named.iter().map(|(owner, addresses)| name(owner, addresses, "")).collect());
+    let site = DnsSite::up(0, |_| named.iter().map(|(owner, addresses)| name(owner, addresses, "")).collect());
     let questions = || named.iter().flat_map(|(name, addresses)| [(name, addresses, "A"), (name, addresses, "AAAA")]);
-    for (name, addresses, kind) in questions() {
-        let (answer, by) = site.ask_whom(site.servers[0], name, kind, &[]);
-        assert_eq!((found(&answer, kind), by), (of_kind(addresses, kind), By::Agent));
-    }
-    site.warm_up(&[], 32);
     let mut without_room = 0;
     for (server, edns) in [(site.servers[0], "+noedns"), (site.servers[1], "+nocookie")] {
         for (name, addresses, kind) in questions() {
@@ -239,38 +256,12 @@ fn one_to_sixteen_addresses_arrive() {
 }
 
 #[test]
-fn what_is_too_large_goes_over_tcp() {
-    if !needs_root("what_is_too_large_goes_over_tcp") {
-        return;
-    }
-    const LONG: &str = "a-name-so-long-that-sixteen-records-behind-it-leave-no-room.example.com";
-    let all = addresses(1, 16);
-    let site = Site::up(1, |_| name(LONG, &all, ""));
-    site.warm_up(&[(LONG, "AAAA")], 1);
-    for server in site.servers {
-        let (answer, by) = site.ask_whom(server, LONG, "AAAA", &["+noedns", "+ignore"]);
-        assert_eq!(by, By::Agent);
-        assert!(answer.has_flag("tc") && answer.status == "NOERROR" && answer.bytes <= 512, "{}", answer.text);
-        // dig asks again over TCP by itself.
-        let answer = site.ask(server, LONG, "AAAA", &["+noedns"]);
-        assert!(!answer.has_flag("tc"), "{}", answer.text);
-        assert_eq!(found(&answer, "AAAA"), of_kind(&all, "AAAA"));
-        // A client that takes more gets it over UDP, from whom depends on the room behind its question.
-        let answer = site.ask(server, LONG, "AAAA", &["+ignore"]);
-        assert!(!answer.has_flag("tc"), "{}", answer.text);
-        assert_eq!(found(&answer, "AAAA"), of_kind(&all, "AAAA"));
-    }
-}
-
-#[test]
 fn what_the_kernel_does_not_answer_the_agent_does() {
     if !needs_root("what_the_kernel_does_not_answer_the_agent_does") {
         return;
     }
     let all = addresses(3, 2);
-    let only_ipv4 = "v4.example.com";
-    let site = Site::up(1, |_| name(NAME, &all, "") + &name(only_ipv4, &addresses(2, 0), ""));
-    site.warm_up(&[(NAME, "A"), (NAME, "AAAA")], 2);
+    let site = DnsSite::up(0, |_| name(NAME, &all, ""));
     for server in site.servers {
         // Asked twice, since the first question must not put into the kernel what is not an answer.
         for _ in 0..2 {
@@ -283,11 +274,6 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
                 let answer = ask(unknown, "A", &[]);
                 assert_eq!((answer.status.as_str(), answer.answers.len()), ("REFUSED", 0), "{}", answer.text);
             }
-            for (name, kind) in [(NAME, "MX"), (NAME, "TXT"), (only_ipv4, "AAAA")] {
-                let answer = ask(name, kind, &[]);
-                assert_eq!((answer.status.as_str(), answer.answers.len()), ("NOERROR", 0), "{}", answer.text);
-                assert!(answer.has_flag("aa"), "{}", answer.text);
-            }
             for kind in ["A", "AAAA"] {
                 for more in ["+noedns", "+edns=0"] {
                     let answer = ask(NAME, kind, &["+tcp", more]);
@@ -295,6 +281,10 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
                     assert_eq!(found(&answer, kind), of_kind(&all, kind));
                 }
             }
+            let answer = ask(NAME, "ANY", &["+notcp"]);
+            assert_eq!(found(&answer, "A"), of_kind(&all, "A"));
+            let answer = ask(NAME, "A", &["+nsid"]);
+            assert_eq!(found(&answer, "A"), of_kind(&all, "A"));
             let answer = ask(NAME, "A", &["+edns=1", "+noednsnegotiation"]);
             assert_eq!((answer.status.as_str(), answer.answers.len()), ("BADVERS", 0), "{}", answer.text);
         }
@@ -303,77 +293,59 @@ fn what_the_kernel_does_not_answer_the_agent_does() {
 }
 
 #[test]
-fn a_dead_server_is_gone_from_the_answers() {
-    if !needs_root("a_dead_server_is_gone_from_the_answers") {
+fn what_is_no_question_is_answered_as_it_should_be() {
+    if !needs_root("what_is_no_question_is_answered_as_it_should_be") {
         return;
     }
-    // The last address is nobody's, and never up.
-    let of_servers = |lab: &Lab| -> Vec<IpAddr> {
-        let hosts = lab.backends().iter();
-        hosts.flat_map(|host| [IpAddr::from(host.ipv4()), host.ipv6().into()]).collect()
+    let site = DnsSite::up(0, |_| name(NAME, &addresses(2, 0), ""));
+    let good = Question::new(NAME, Question::A).message(7);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut message = good.clone();
+        change(&mut message);
+        message
     };
-    let site = Site::up(3, |lab| {
-        let with_nobody = [of_servers(lab), vec![lab.service_ipv4(9).into()]].concat();
-        name(NAME, &with_nobody, "check = \"web\"")
-    });
-    let all = of_servers(&site.lab);
-    let start = |host| Nginx::start(host, &[80]).unwrap();
-    let mut servers: Vec<_> = site.lab.backends().iter().map(start).collect();
-
-    // Over TCP the agent answers, over UDP the kernel, once it has the answer; both must not differ for long.
-    let wait_until_both_give = |expected: &[IpAddr]| {
-        for kind in ["A", "AAAA"] {
-            for server in site.servers {
-                for more in ["+tcp", "+notcp"] {
-                    let what = format!("{kind} {more} gives {expected:?}");
-                    let gives = || {
-                        let answer = site.ask(server, NAME, kind, &[more]);
-                        (found(&answer, kind) == of_kind(expected, kind)).then_some(())
-                    };
-                    wait_until(TURN, &what, gives).unwrap();
-                }
-            }
-        }
-    };
-    // What has turned stays so, and it is the kernel that says it.
-    let all_say = |expected: &[IpAddr]| {
-        site.warm_up(&[], 2);
-        for server in site.servers {
-            for kind in ["A", "AAAA"] {
-                for (more, who) in [("+notcp", By::Kernel), ("+tcp", By::Agent)] {
-                    for _ in 0..3 {
-                        let (answer, by) = site.ask_whom(server, NAME, kind, &[more]);
-                        assert_eq!((found(&answer, kind), by), (of_kind(expected, kind), who), "{}", answer.text);
-                    }
-                }
-            }
-        }
-    };
-
-    wait_until_both_give(&all);
-    all_say(&all);
-    servers[1].stop().unwrap();
-    let without: Vec<_> = [&all[..2], &all[4..]].concat();
-    wait_until_both_give(&without);
-    all_say(&without);
-    // Without any server, the answer is neither an old one nor that there are no addresses.
-    servers[0].stop().unwrap();
-    servers[2].stop().unwrap();
+    // With the code that comes back; what gets no response must not start one that never ends.
+    let messages: [(&str, Vec<u8>, Option<u16>); 8] = [
+        ("a response", changed(&|message| message[2] |= 0x80), None),
+        ("less than a header", good[..11].to_vec(), None),
+        ("two questions", changed(&|message| message[5] = 2), Some(1)),
+        ("half a name", good[..20].to_vec(), Some(1)),
+        ("an unknown opcode", changed(&|message| message[2] |= 0x28), Some(4)),
+        ("a name that points to itself", changed(&|message| drop(message.splice(12..14, [0xc0, 12]))), Some(1)),
+        ("a cookie of nine bytes", Question::new(NAME, Question::A).cookie(b"123456789").message(7), Some(1)),
+        ("a question", good.clone(), Some(0)),
+    ];
     for server in site.servers {
-        for kind in ["A", "AAAA"] {
-            for more in ["+tcp", "+notcp"] {
-                wait_until(TURN, &format!("{kind} {more} fails"), || {
-                    let answer = site.ask(server, NAME, kind, &[more]);
-                    (answer.status == "SERVFAIL" && answer.answers.is_empty()).then_some(())
-                })
-                .unwrap();
+        let asker = site.asker(server);
+        for (what, message, code) in &messages {
+            let before = answered(&site.agent.status().unwrap());
+            asker.send(message).unwrap();
+            if let Some(code) = code {
+                let response = asker.receive().unwrap().unwrap_or_else(|| panic!("{what}: no response"));
+                assert_eq!((response.id, response.code()), (7, *code), "{what}: {response:?}");
+            } else {
+                // It came to the agent, which says nothing; what follows shows that nothing came back.
+                support::wait_for(&site.agent, what, |status| answered(status)[1] == before[1] + 1);
             }
         }
+        assert_eq!(asker.ask(&Question::new(NAME, Question::A)).unwrap().addresses.len(), 2);
     }
-    assert_eq!(count(&site.agent.status().unwrap(), "dns", "answers_in_kernel"), 0);
-    for server in &mut servers {
-        server.start_again().unwrap();
+}
+
+#[test]
+fn two_servers_never_talk_to_each_other() {
+    if !needs_root("two_servers_never_talk_to_each_other") {
+        return;
     }
-    wait_until_both_give(&all);
-    all_say(&all);
+    let site = DnsSite::up(0, |_| name(NAME, &addresses(2, 0), ""));
+    // A question from port 53 is the agent's to answer.
+    for server in site.servers {
+        let any: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
+        let asker = Asker::open_at(site.client(), (any, 53).into(), server).unwrap();
+        let before = site.agent.status().unwrap();
+        assert_eq!(asker.ask(&Question::new(NAME, Question::A)).unwrap().addresses.len(), 2);
+        let after = site.agent.status().unwrap();
+        assert_eq!(count(&after, "packets", "dns_port"), count(&before, "packets", "dns_port") + 1);
+        assert_eq!(answered(&after)[0], answered(&before)[0]);
+    }
 }

@@ -67,6 +67,10 @@ pub const NEEDS: &[Need] = &[
     Need::new("tcpdump", Sign::Program("tcpdump"), Cure::Packages(&["tcpdump"])),
     Need::new("curl", Sign::Program("curl"), Cure::Packages(&["curl"])),
     Need::new("dig", Sign::Program("dig"), Cure::Packages(&["bind9-dnsutils"])),
+    Need::new("kdig", Sign::Program("kdig"), Cure::Packages(&["knot-dnsutils"])),
+    Need::new("drill", Sign::Program("drill"), Cure::Packages(&["ldnsutils"])),
+    // A second server of DNS cookies; the module is for `cargo xtask bench dns`.
+    Need::new("knotd", Sign::Program("knotd"), Cure::Packages(&["knot", "knot-module-geoip"])),
     Need::new("iperf3", Sign::Program("iperf3"), Cure::Packages(&["iperf3"])),
     Need::new("nginx", Sign::Program("nginx"), Cure::Packages(&["nginx-light"])),
     // What other kernels are booted with, and run in.
@@ -74,9 +78,8 @@ pub const NEEDS: &[Need] = &[
     Need::new("busybox", Sign::Program("busybox"), Cure::Packages(&["busybox-static"])),
 ];
 
-/// What only `cargo xtask bench dns` needs: the servers that it measures beside `lb`, and the generators of others.
+/// What only `cargo xtask bench dns` needs: the other servers that it measures beside `lb`, and the generators of others.
 pub const PEERS: &[Need] = &[
-    Need::new("knotd", Sign::Program("knotd"), Cure::Packages(&["knot", "knot-module-geoip"])),
     Need::new("kxdpgun", Sign::Program("kxdpgun"), Cure::Packages(&["knot-dnsutils"])),
     Need::new("nsd", Sign::Program("nsd"), Cure::Packages(&["nsd"])),
     Need::new("unbound", Sign::Program("unbound"), Cure::Packages(&["unbound"])),

@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 pub mod farm;
+pub mod names;
 
 use serde_json::Value;
 use std::{
