@@ -348,11 +348,11 @@ impl Teller<'_> {
 
     /// A sequence is of each CPU; this is the first one's.
     fn turn(&self, after: u32) -> String {
-        let buckets = self.run.steps.iter().filter_map(|step| match step {
+        let mut buckets = self.run.steps.iter().rev().filter_map(|step| match step {
             Step::Bucket(_, Some(bucket)) => self.leads(bucket),
             _ => None,
         });
-        match buckets.map(|leads| leads.pick).last() {
+        match buckets.next().map(|leads| leads.pick) {
             Some(Pick::Turn) => {
                 format!("number {} on the first CPU; others count by themselves", (after & 0xffff).saturating_sub(1))
             }
