@@ -136,19 +136,19 @@ impl Moment {
     fn settings(self, dns: DnsSettings, now: Duration) -> DnsSettings {
         let lease_until = if matches!(self, Self::Lapsed | Self::Refusing) { 1 } else { u64::MAX };
         let dns = DnsSettings { lease_until, wall_offset: WALL_CLOCK.wrapping_sub(now.as_secs() as u32).into(), ..dns };
-        let limited = |answers: u32, misses: u32, slip: u64| {
-            // One a second, and so many at the most.
-            let rate = |most: u32| 1 | u64::from(most) << 32;
+        let limited = |answers: Option<u32>, misses: Option<u32>, slip: u64| {
+            // One a second, and so many at the most; or as many as come.
+            let rate = |most: Option<u32>| most.map_or(0, |most| 1 | u64::from(most) << 32);
             let (features, slip_and_prefixes) = (dns.features | LIMITED, slip | 24 << 8 | 56 << 16);
             DnsSettings { features, answer_rate: rate(answers), miss_rate: rate(misses), slip_and_prefixes, ..dns }
         };
         match self {
             Self::Usual | Self::Lapsed => dns,
             Self::Refusing => DnsSettings { features: dns.features | (Lapse::Fail as u64) << 32, ..dns },
-            Self::Limited => limited(0, 1 << 20, 0),
-            Self::Slipping => limited(0, 1 << 20, 1),
-            Self::MissLimited => limited(1 << 20, 0, 0),
-            Self::Counting => limited(20, 20, 3),
+            Self::Limited => limited(Some(0), None, 0),
+            Self::Slipping => limited(Some(0), None, 1),
+            Self::MissLimited => limited(None, Some(0), 0),
+            Self::Counting => limited(Some(20), Some(20), 3),
         }
     }
 }

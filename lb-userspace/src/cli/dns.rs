@@ -56,7 +56,9 @@ pub(super) enum CacheVerb {
 
 pub(super) async fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Top { json, agent } => show(client::get(&agent.socket, "/dns/top").await?, json, |top: &Vec<TopName>| self::top(top)),
+        Verb::Top { json, agent } => {
+            show(client::get(&agent.socket, "/dns/top").await?, json, |top: &Vec<TopName>| self::top(top))
+        }
         Verb::Cache(CacheVerb::List { json, agent }) => {
             show(client::get(&agent.socket, "/dns/cache").await?, json, list)
         }
