@@ -15,6 +15,7 @@ pub const UDP6: u64 = 54;
 pub const PORTS: u64 = 60_000;
 /// The first of them.
 pub const FIRST_PORT: u64 = 2_048;
+const _: () = assert!(FIRST_PORT + PORTS < 1 << 16);
 /// Bytes of a name that are its number, see [`digits`].
 pub const DIGITS: usize = 8;
 

@@ -51,7 +51,7 @@ pub fn version(release: &str) -> String {
 /// record does not know this version.
 pub fn compare(version: &str, followed: &Followed) -> Result<bool> {
     for (program, count) in followed {
-        ensure!(*count < LIMIT / 4, "{program}: {count} instructions are too close to the kernel's limit of {LIMIT}");
+        ensure!(*count < LIMIT / 2, "{program}: {count} instructions are too close to the kernel's limit of {LIMIT}");
     }
     let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = record();
