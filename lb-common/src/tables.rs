@@ -144,7 +144,7 @@ pub struct Settings {
 #[repr(C)]
 pub struct Known([u64; KNOWN_WORDS]);
 
-/// Words of [`Known`]: of a hundred addresses, 2 % of the others are taken for one.
+/// Words of [`Known`]: of a hundred addresses, 2.5 % of the others are taken for one.
 const KNOWN_WORDS: usize = 64;
 
 impl Known {
@@ -161,7 +161,9 @@ impl Known {
     /// Adds an address.
     pub fn add(&mut self, address: &Address) {
         let (word, bit) = Self::place(address);
-        self.0.iter_mut().skip(word).take(1).for_each(|word| *word |= bit);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// Adds what another set has.

@@ -377,7 +377,12 @@ fn flood(farm: &Farm, service: SocketAddr, count: u32) {
     let (client, balancer) = (farm.lab.client(), farm.lab.balancer());
     let wire = FrameSocket::open(client, client.interfaces()[0].index, balancer.ipv4().into()).unwrap();
     let (from, to) = (client.interfaces()[0].mac, balancer.interfaces()[0].mac);
+    let pace = client.inside(|| TcpStream::connect_timeout(&service, TURN).unwrap()).unwrap();
     for number in 0..count {
+        // What has come through behind the flood has drained the veths' rings, which would else cost others a datagram.
+        if number % 32 == 0 {
+            assert_eq!(line_answered(&pace), "backend-2");
+        }
         // 65,536 addresses of 198.18.0.0/15 and fd00:bad::/64 (RFC 2544 has the first for tests), and ports.
         let [_, port, high, low] = number.to_be_bytes();
         let packet = PacketBuilder::ethernet2(from, to);
@@ -437,7 +442,6 @@ fn a_flood_of_syns_during_a_change_pushes_no_flow_out() {
     assert!(forwarded(&after) - forwarded(&before) >= 200_000, "{after:#}");
     assert_eq!(farm.moved(), BTreeMap::new());
     let report = load.stop();
-    // The flood fills the rings of the veths, which may cost others a datagram.
-    report.assert_unmoved();
+    report.assert_undisturbed();
     assert!(report.line_servers().is_subset(&["backend-0", "backend-1"].into()), "{report:?}");
 }

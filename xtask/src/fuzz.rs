@@ -73,20 +73,23 @@ pub fn run(target: Option<Target>, seconds: u32) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(found)))
 }
 
-/// Fuzzes a target for a moment, in the same way every time: what the test run says of a commit does not depend on luck. New
+/// Fuzzes each target for a moment, in the same way every time: what the test run says of a commit does not depend on luck. New
 /// inputs are for [`run`] to find.
 ///
 /// # Errors
 /// When the seeds cannot be written.
-pub fn same_command(workspace: &Workspace, target: Target) -> anyhow::Result<Command> {
+pub fn same_commands(workspace: &Workspace) -> anyhow::Result<Vec<(Target, Command)>> {
     let corpus = workspace.target.join("corpus-of-test");
     if corpus.exists() {
         fs::remove_dir_all(&corpus).with_context(|| format!("cannot remove {}", corpus.display()))?;
     }
     seed(workspace, &corpus)?;
-    let mut command = command(workspace, target, &corpus)?;
-    command.args(["-seed=1", &format!("-runs={}", target.runs())]);
-    Ok(command)
+    let same = |target: Target| {
+        let mut command = command(workspace, target, &corpus)?;
+        command.args(["-seed=1", &format!("-runs={}", target.runs())]);
+        Ok((target, command))
+    };
+    Target::ALL.into_iter().map(same).collect()
 }
 
 /// Writes what fuzzing starts from; what was found to be worth keeping is kept beside it.

@@ -192,10 +192,9 @@ impl Report {
             fuzz::Target::ALL.iter().for_each(|target| self.skip(&format!("fuzzing {}: {reason}", target.name())));
             return Ok(());
         }
-        for target in fuzz::Target::ALL {
+        for (target, mut command) in fuzz::same_commands(workspace)? {
             let name = format!("fuzzing {}", target.name());
             eprintln!("\n== {name}");
-            let mut command = fuzz::same_command(workspace, target)?;
             let held = command.status().with_context(|| format!("cannot start {name}"))?.success();
             self.total += Tally::of_check(held);
             if !held {

@@ -153,17 +153,16 @@ impl Default for Desired {
 impl Desired {
     /// Folds an intent with the conditions at `now`.
     pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
-        let mut settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), ..Settings::zeroed() };
-        let dns = intent.dns().iter().map(|address| tables::address_words(address.ip()));
-        let services = intent.services().iter().map(|service| service.endpoint.address);
-        dns.chain(services).for_each(|address| settings.known.add(&address));
+        let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), ..Settings::zeroed() };
         let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
         desired.dns = (!intent.dns().is_empty()).then(|| intent.answering().settings());
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());
+            desired.settings.known.add(&endpoint.address);
             desired.services.insert(endpoint, Wanted::Dns);
         }
         for service in intent.services() {
+            desired.settings.known.add(&service.endpoint.address);
             let answers = if service.claim { ON_LINK } else { 0 } | if service.echo { ECHO } else { 0 };
             if answers != 0 {
                 *desired.addresses.entry(service.endpoint.address).or_default() |= answers;
