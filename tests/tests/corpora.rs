@@ -15,9 +15,12 @@ use tests::{
 
 /// Longer messages have no room in a frame of a test run.
 const LONGEST: usize = 3_000;
-/// The first bytes of a capture, by the order of its numbers, and the length of what comes before all packets and before each.
-const CAPTURES: [([u8; 4], fn([u8; 4]) -> u32); 2] =
+/// How a capture's numbers are read.
+type Number = fn([u8; 4]) -> u32;
+/// The first bytes of a capture, which show the order of its numbers.
+const CAPTURES: [([u8; 4], Number); 2] =
     [([0xd4, 0xc3, 0xb2, 0xa1], u32::from_le_bytes), ([0xa1, 0xb2, 0xc3, 0xd4], u32::from_be_bytes)];
+/// The length of what comes before all packets of a capture, and before each.
 const FILE_HEADER: usize = 24;
 const PACKET_HEADER: usize = 16;
 /// How a capture says what its packets begin with: with an Ethernet header, or with four bytes of PPP.
