@@ -87,8 +87,6 @@ why! {
     DnsLimited = "dns_limited",
     /// A DNS question without an answer here, beyond the rate at which its clients may have the agent work; dropped.
     DnsMissLimited = "dns_miss_limited",
-    /// A DNS question with a cookie of a length that none has, refused (RFC 7873 section 5.2.2).
-    DnsCookieLength = "dns_cookie_length",
     /// A DNS question after the agent's lease, refused with SERVFAIL as the config wants it.
     DnsLapseRefused = "dns_lapse_refused",
     /// A DNS question whose answer was replaced while it was copied, dropped; the client asks again.

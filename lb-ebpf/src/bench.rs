@@ -275,7 +275,7 @@ fn prepare(context: *mut xdp_md, control: *mut Control) -> Option<()> {
         let scattered = next_flow.wrapping_mul(SCATTER);
         let flow = match *flows {
             CLIENT4 => first_flow.wrapping_add(scattered >> 24 & *flow_mask),
-            NAME4 => (scattered >> 32) * *flow_mask >> 32,
+            NAME4 => ((scattered >> 32) * *flow_mask) >> 32,
             _ => first_flow.wrapping_add(*next_flow & *flow_mask),
         };
         *next_flow = next_flow.wrapping_add(1);

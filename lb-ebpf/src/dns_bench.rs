@@ -111,7 +111,7 @@ fn write(questions: &mut Questions, number: u64, port: u16) -> Option<()> {
     let udp = within(questions.udp)?;
     if questions.number != 0 {
         let name = match questions.in_turn {
-            0 => (scattered >> 32) * questions.names >> 32,
+            0 => ((scattered >> 32) * questions.names) >> 32,
             _ => number.checked_rem(questions.names)?,
         };
         let word = u64::from_ne_bytes(digits(name as u32));
@@ -204,7 +204,7 @@ fn look<const UDP: usize>(context: *mut xdp_md, questions: &mut Questions) -> u3
     if questions.timed != 0 {
         time(u16::from_be(port));
     }
-    if responses % SAMPLED == 0 {
+    if responses.is_multiple_of(SAMPLED) {
         keep(context, (responses / SAMPLED) as u32 % SAMPLES, (end - start) as u64);
     }
     XDP_DROP

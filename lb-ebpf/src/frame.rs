@@ -139,10 +139,10 @@ impl Frame for XdpFrame {
     fn store(&mut self, offset: usize, body: &[u64; BODY_WORDS], from: usize, length: usize) -> Option<()> {
         match length {
             0 => Some(()),
-            ..8 => None,
-            ..16 => self.store_ends::<1>(offset, body, from, length),
-            ..32 => self.store_ends::<2>(offset, body, from, length),
-            ..64 => self.store_ends::<4>(offset, body, from, length),
+            1..8 => None,
+            8..16 => self.store_ends::<1>(offset, body, from, length),
+            16..32 => self.store_ends::<2>(offset, body, from, length),
+            32..64 => self.store_ends::<4>(offset, body, from, length),
             64 => self.store_words::<8>(offset, body, from),
             _ => {
                 let mut done = 0;

@@ -320,6 +320,7 @@ impl Tables for Maps<'_> {
 fn answer_words<T>(block: u32, word: u32) -> Option<&'static T> {
     let index = u64::from(block) * u64::from(BLOCK_WORDS) + u64::from(word);
     let chunk: &[u64; CHUNK_WORDS] = ANSWERS.get_value((index >> ANSWER_CHUNK_BITS) as u32, &0)?;
+    #[expect(clippy::indexing_slicing, reason = "the mask keeps it below the length, which LLVM sees")]
     let words = &chunk[(index & u64::from(ANSWER_CHUNK_WORDS - 1)) as usize];
     // SAFETY: behind the last word that can be named lie as many as the longest `T` has. Whatever they hold is a `T`.
     Some(unsafe { &*core::ptr::from_ref(words).cast() })

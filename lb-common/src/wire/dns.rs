@@ -170,8 +170,6 @@ pub const CHECKING_DISABLED: u16 = 0x0010;
 pub const TRUNCATED: u16 = 0x0200;
 /// The response code.
 pub const RCODE: u16 = 0x000f;
-/// Response code: the question can't be read.
-pub const FORMERR: u16 = 1;
 /// Response code: no answer can be given.
 pub const SERVFAIL: u16 = 2;
 /// QR, opcode and TC: all zero in a plain query.

@@ -216,7 +216,6 @@ fn the_laws_hold_for_every_frame_of_the_rows_and_other_shapes() {
         Why::DnsSlipped,
         Why::DnsLimited,
         Why::DnsMissLimited,
-        Why::DnsCookieLength,
         Why::DnsLapseRefused,
         Why::DnsReplaced,
     ];

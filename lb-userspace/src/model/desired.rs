@@ -154,7 +154,8 @@ impl Desired {
     /// Folds an intent with the conditions at `now`.
     pub fn new(intent: &Intent, conditions: &Conditions, now: Duration) -> Self {
         let settings = Settings { layout: tables::LAYOUT, keys: intent.keys(), ..Settings::zeroed() };
-        let mut desired = Self { settings, adopt: intent.tracking().adopt, ..Self::default() };
+        let answers = Answers::new(settings.keys);
+        let mut desired = Self { settings, answers, adopt: intent.tracking().adopt, ..Self::default() };
         desired.dns = (!intent.dns().is_empty()).then(|| intent.answering().settings());
         for address in intent.dns() {
             let endpoint = Endpoint::new(address.ip(), lb_common::wire::transport::UDP, address.port());

@@ -168,7 +168,6 @@ const fn is_of_dns(why: Why) -> bool {
             | Why::AnsweredCached
             | Why::DnsTruncated
             | Why::DnsSlipped
-            | Why::DnsCookieLength
             | Why::DnsLapseRefused
     )
 }

@@ -72,10 +72,11 @@ fn check_reached(tables: &HostTables, actual: &Actual, desired: &Desired) {
 
 /// Every DNS address leads to the answers that are wanted, and to no others.
 fn check_answers(tables: &HostTables, actual: &Actual, desired: &Desired) {
-    assert_eq!(tables.dns, desired.dns);
     let index = actual.answers.index.as_ref();
     let dns = tables.services.values().filter(|service| service.flags & DNS != 0);
     for service in dns {
+        // Without a DNS address nobody reads them.
+        assert!(tables.dns.is_some() && tables.dns == desired.dns, "{:?} instead of {:?}", tables.dns, desired.dns);
         let index = index.expect("a DNS address has an index");
         assert_eq!(Region::from_word(service.region), index.region());
         let buckets = (0..index.run().blocks).map(|bucket| *tables.bucket(index.run().block + bucket).unwrap());

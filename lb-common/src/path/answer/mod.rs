@@ -28,7 +28,7 @@ use crate::{
     },
     verdict::{Verdict, Why},
     wire::{
-        dns::{AVAILABLE, DnsFrame4, DnsFrame6, FORMERR, SERVFAIL, TRUNCATED},
+        dns::{AVAILABLE, DnsFrame4, DnsFrame6, SERVFAIL, TRUNCATED},
         transport::UDP,
     },
 };
@@ -110,17 +110,13 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     scratch.reply.opt_length = edns.reply_length() as u64;
     scratch.reply.opt = reply::opt(&edns);
     scratch.reply.options_length = 0;
-    let mut body = match cookie_of(frame, asked, &edns, clock)? {
-        CookieOf::None => decide(asked, scratch, &question, &edns, clock)?,
-        CookieOf::Checked(checked) => {
-            *is_valid = checked.is_valid;
-            let Cookie { client, stamp, hash } = checked.reply;
-            scratch.reply.cookie = [client, stamp, hash];
-            scratch.reply.options_length = reply::COOKIE_LENGTH as u64;
-            decide(asked, scratch, &question, &edns, clock)?
-        }
-        CookieOf::Malformed => bare(scratch, FORMERR, Why::DnsCookieLength),
-    };
+    if let Some(checked) = cookie_of(frame, asked, &edns, clock)? {
+        *is_valid = checked.is_valid;
+        let Cookie { client, stamp, hash } = checked.reply;
+        scratch.reply.cookie = [client, stamp, hash];
+        scratch.reply.options_length = reply::COOKIE_LENGTH as u64;
+    }
+    let mut body = decide(asked, scratch, &question, &edns, clock)?;
     if asked.dns.features & LIMITED != 0 && !*is_valid && !limit::takes_answer(asked, clock) {
         if !limit::slips(asked) {
             return Ok(Verdict::Drop(Why::DnsLimited));
@@ -141,26 +137,23 @@ fn bare<'t>(scratch: &mut Scratch, flags: u16, why: Why) -> Option<&'t Body> {
     None
 }
 
-/// What came of the COOKIE option.
-enum CookieOf {
-    /// There is none, or cookies are nothing to us.
-    None,
-    Checked(cookie::Checked),
-    /// Of a length that none has.
-    Malformed,
-}
-
+/// What the client's cookie is worth, if it sent one and cookies are something to us.
 #[inline(always)]
-fn cookie_of<F: Frame, T: Tables>(frame: &F, asked: &Asked<'_, T>, edns: &Edns, clock: u64) -> Result<CookieOf, Why> {
-    let Some(sent) = edns.cookie.filter(|_| asked.dns.features & COOKIES != 0) else { return Ok(CookieOf::None) };
+fn cookie_of<F: Frame, T: Tables>(
+    frame: &F,
+    asked: &Asked<'_, T>,
+    edns: &Edns,
+    clock: u64,
+) -> Result<Option<cookie::Checked>, Why> {
+    let Some(sent) = edns.cookie.filter(|_| asked.dns.features & COOKIES != 0) else { return Ok(None) };
     if !cookie::is_length(sent.length) {
-        return Ok(CookieOf::Malformed);
+        return Err(Why::DnsOption);
     }
     let (client, server) = edns::cookie(frame, sent)?;
     let DnsSettings { cookie_secrets, wall_offset, .. } = asked.dns;
     let now = (clock / 1_000_000_000).wrapping_add(*wall_offset) as u32;
     let address = &asked.packet.from.address;
-    Ok(CookieOf::Checked(cookie::check(cookie_secrets, address, asked.packet.family, now, client, server)))
+    Ok(Some(cookie::check(cookie_secrets, address, asked.packet.family, now, client, server)))
 }
 
 /// Finds the answer. Notes what is sent, and returns the body that it is copied from, if there is one.

@@ -119,14 +119,7 @@ const fn in_wire_order(word: u64) -> u64 {
 /// What is counted for a reply.
 #[inline(always)]
 fn sent(why: u64) -> Why {
-    for known in [
-        Why::Answered,
-        Why::AnsweredNegative,
-        Why::AnsweredCached,
-        Why::DnsTruncated,
-        Why::DnsSlipped,
-        Why::DnsCookieLength,
-    ] {
+    for known in [Why::Answered, Why::AnsweredNegative, Why::AnsweredCached, Why::DnsTruncated, Why::DnsSlipped] {
         if why == known as u64 {
             return known;
         }
