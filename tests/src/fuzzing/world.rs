@@ -241,7 +241,8 @@ impl World {
     /// Packets of some clients; those that are new, or are to, begin a flow.
     pub fn packets(&mut self, packets: Packets) {
         let Packets { service, first, count, begin } = packets;
-        let services: Vec<Endpoint> = self.actual.services.keys().copied().collect();
+        let balanced = self.actual.services.iter().filter(|(_, service)| !service.is_dns());
+        let services: Vec<Endpoint> = balanced.map(|(endpoint, _)| *endpoint).collect();
         let Some(service) = services.get(usize::from(service) % services.len().max(1)) else { return };
         for client in 0..count % 16 {
             let client = Endpoint::new([10, 200, 0, first.wrapping_add(client)].into(), service.protocol(), 40_000);
