@@ -273,6 +273,10 @@ pub enum Problem {
     DuplicateRecord { kind: &'static str, value: String },
     #[error("the {kind} records have {length} bytes together, {most} fit in one answer; write fewer")]
     LargeSet { kind: &'static str, length: usize, most: usize },
+    #[error(
+        "the domain's own name has a CNAME, beside which nothing may be, not even the domain (RFC 1034 section 3.6.2); write addresses for the name instead"
+    )]
+    AliasOfDomain,
     #[error("the domain is there twice, first at line {line}; write it once")]
     DuplicateDomain { line: usize },
     #[error("{what} is not 32 hexadecimal digits; write the output of `openssl rand -hex 16`")]

@@ -86,6 +86,16 @@ fn lines_are_records() {
 }
 
 #[test]
+fn a_domain_is_no_alias() {
+    let folder = Folder::new("alias", "example.com 300 CNAME www.example.net\n");
+    assert_eq!(
+        folder.errors(),
+        "lb.toml:5: domain `example.com`: the domain's own name has a CNAME, beside which nothing may be, not even the domain \
+         (RFC 1034 section 3.6.2); write addresses for the name instead"
+    );
+}
+
+#[test]
 fn problems_have_file_and_line() {
     let folder = Folder::new(
         "problems",

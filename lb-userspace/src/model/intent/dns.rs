@@ -1,7 +1,7 @@
 //! DNS: where questions are answered, what holds for all of them, and the names.
 
 use super::{
-    Answering, RateLimit,
+    Answering, Name, RateLimit,
     checks::Checks,
     names,
     part::{Part, Problems},
@@ -13,8 +13,9 @@ use crate::{
         schema::{self, Secret, Written},
     },
     model::dns::{
-        data::Data,
+        data::{CNAME, Data},
         respond::Server,
+        stored::Stored,
         zone::{Domain, Zone},
     },
 };
@@ -82,7 +83,6 @@ pub(super) fn read(
         })
     };
     let answering = answering();
-    let domains = domains(written, problems);
     let mut taken = BTreeMap::new();
     let names = written.name.iter().filter_map(|written| {
         let name = written.get_ref().name.as_ref();
@@ -95,6 +95,7 @@ pub(super) fn read(
         part.required("file", &written.get_ref().file, "file = \"names.txt\"");
     }
     let stored = records::read(config.records(), &taken, problems);
+    let domains = domains(written, is_alias(&names, &stored), problems);
     let server = answering.zip(keys).map(|(answering, keys)| Server { keys, settings: answering.settings() });
     let zone = Zone::new(names, stored, domains, server.unwrap_or_default());
     Read { listens, answering, zone: Arc::new(zone) }
@@ -183,12 +184,26 @@ fn limit(written: &schema::DnsLimit, part: &mut Part<'_, '_>) -> (Option<Option<
     (limit().map(Some), ipv4.zip(ipv6).map(|(ipv4, ipv6)| [ipv4 as u8, ipv6 as u8]))
 }
 
-fn domains(written: &schema::Dns, problems: &mut Problems<'_>) -> Vec<Domain> {
+/// Whether a name stands for another one.
+fn is_alias(names: &[Name], stored: &Stored) -> impl Fn(&[u8]) -> bool {
+    |wire| {
+        let named = names.iter().filter(|name| *name.wire == *wire).flat_map(|name| &name.data);
+        let filed = stored.get(wire).unwrap_or_default();
+        named.map(|data| data.kind).chain(filed.into_iter().map(|set| set.kind)).any(|kind| kind == CNAME)
+    }
+}
+
+fn domains(written: &schema::Dns, is_alias: impl Fn(&[u8]) -> bool, problems: &mut Problems<'_>) -> Vec<Domain> {
     let mut taken = BTreeMap::new();
     let domains = written.domain.iter().filter_map(|written| {
         let name = written.get_ref().name.as_ref();
         let place = name.map_or(Place::Dns, |name| Place::Domain(name.get_ref().clone()));
-        domain(written.get_ref(), &mut taken, &mut problems.part(place, Some(written.span())))
+        let mut part = problems.part(place, Some(written.span()));
+        let domain = domain(written.get_ref(), &mut taken, &mut part)?;
+        if is_alias(&domain.wire) {
+            part.report_here(Problem::AliasOfDomain);
+        }
+        Some(domain)
     });
     domains.collect()
 }
