@@ -4,6 +4,9 @@
 
 mod answers;
 mod cache;
+mod changes;
+mod diff;
+mod document;
 mod drain;
 mod explain;
 mod inherit;
@@ -37,10 +40,11 @@ use crate::{
 };
 use anyhow::Result;
 use aya::Ebpf;
+pub use changes::open;
+use document::Document;
 use futures_util::StreamExt as _;
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -64,7 +68,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
+pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -73,7 +77,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(path, intent, pins, netlink, results, asked).await?;
+    let mut agent = Agent::start(document, intent, pins, netlink, results, asked).await?;
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
@@ -117,7 +121,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
 }
 
 struct Agent {
-    path: PathBuf,
+    document: Document,
     started: Instant,
     intent: Intent,
     /// Finds the services of the intent.
@@ -160,7 +164,7 @@ struct Agent {
 
 impl Agent {
     async fn start(
-        path: &Path,
+        document: Document,
         intent: Intent,
         pins: Pins,
         netlink: Netlink,
@@ -172,7 +176,7 @@ impl Agent {
         // Windows that were open are open for as long as new ones.
         let actual = block_in_place(|| maps.read(intent.tracking().adopt))?;
         let mut agent = Self {
-            path: path.into(),
+            document,
             started: Instant::now(),
             desired: Desired::default(),
             index: Index::new(&intent),
@@ -204,6 +208,7 @@ impl Agent {
             counts: Arc::default(),
             intent,
         };
+        agent.tell_stale();
         agent.inherit();
         block_in_place(|| agent.inherit_answers())?;
         agent.warn_of_sizes();
@@ -303,9 +308,12 @@ impl Agent {
             Command::Status(reply) => {
                 let _ = reply.send(self.status().map_err(|error| Refusal::failed(&error)));
             }
-            Command::Drain { service, backend, drain, limit, reply } => {
-                let _ = reply.send(self.drain(&service, backend, drain, limit));
-            }
+            Command::Change(edit, reply) => _ = reply.send(self.change(edit).await),
+            Command::Changes(reply) => _ = reply.send(Ok(self.change_list())),
+            Command::DropChanges(id, reply) => _ = reply.send(self.drop_changes(id).await),
+            Command::Export { with_secret, reply } => _ = reply.send(self.export(with_secret)),
+            Command::Diff(text, reply) => _ = reply.send(self.diff(&text).await),
+            Command::Apply(text, reply) => _ = reply.send(self.apply(text).await),
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
             Command::Attach(reply) => {
                 self.detached = false;

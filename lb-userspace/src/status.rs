@@ -70,6 +70,8 @@ pub struct BackendStatus {
     pub last_failure: Option<String>,
     /// Whether the operator drains it.
     pub draining: bool,
+    /// Whether the operator has it take no traffic at all.
+    pub disabled: bool,
     /// For how many seconds the operator, or an agent before this one, has drained it.
     pub draining_seconds: Option<u64>,
     /// In how many seconds the flows that are left are given up, if they are.

@@ -49,7 +49,15 @@ impl Agent {
     fn begin(host: &Host, binary: &Path, config: &str, ready: Duration) -> Result<Self> {
         let path = host.belongings().unique_path(host.role(), "-lb.toml");
         write(&path, config)?;
-        let running = host.spawn([binary.as_os_str(), "run".as_ref(), "--config".as_ref(), path.as_os_str()])?;
+        let running = host.spawn([
+            // As systemd says it.
+            "env".as_ref(),
+            state_variable(host).as_os_str(),
+            binary.as_os_str(),
+            "run".as_ref(),
+            "--config".as_ref(),
+            path.as_os_str(),
+        ])?;
         let agent = Self { host: host.clone(), binary: binary.to_owned(), config: path, running };
         agent.wait_until_it_answers(ready)?;
         Ok(agent)
@@ -134,6 +142,13 @@ impl Agent {
         line.extend(["--socket".into(), self.host.belongings().socket().into_os_string()]);
         line
     }
+}
+
+/// Where agents on a host keep what outlives them, unless a config says otherwise: a folder of the lab's.
+fn state_variable(host: &Host) -> OsString {
+    let mut variable = OsString::from("STATE_DIRECTORY=");
+    variable.push(host.belongings().folder().join(format!("{}-state", host.role())));
+    variable
 }
 
 /// The `lb` under test: what `LB_BIN` names, else the one that was built into the folder of the test.

@@ -136,7 +136,7 @@ fn answer_status(held: &Held, now: u64) -> Option<AnswerStatus> {
 }
 
 /// Name and type as people write them.
-fn text_of(question: &Question) -> (String, String) {
+pub(super) fn text_of(question: &Question) -> (String, String) {
     let mut labels = Vec::new();
     let mut rest = &*question.wire;
     while let Some((label, behind)) =
@@ -154,18 +154,14 @@ fn text_of(question: &Question) -> (String, String) {
 }
 
 fn wire_of(name: &str) -> Result<Vec<u8>, Refusal> {
-    let parsed = Name::from_ascii(name)
-        .map_err(|error| Refusal { error: format!("`{name}` is no name: {error}"), not_found: true })?;
+    let parsed = Name::from_ascii(name).map_err(|error| Refusal::not_found(format!("`{name}` is no name: {error}")))?;
     let labels = parsed.iter().flat_map(|label| [&[label.len() as u8][..], label].concat());
     let wire: Vec<u8> = labels.chain([0]).collect();
     Ok(wire.to_ascii_lowercase())
 }
 
 fn not_held(name: &str) -> Refusal {
-    Refusal {
-        error: format!("the kernel holds no answer for `{name}`; `lb dns cache list` shows what it holds"),
-        not_found: true,
-    }
+    Refusal::not_found(format!("the kernel holds no answer for `{name}`; `lb dns cache list` shows what it holds"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use crate::{
-    api::Refusal,
+    changes::edit::BackendState,
     model::{
         backends::BackendKey,
         desired::{Drain, Draining},
@@ -12,7 +12,6 @@ use crate::{
     },
     settle,
 };
-use anyhow::Result;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -26,50 +25,34 @@ const SWEEP: Duration = Duration::from_secs(2);
 const SWEEP_SHARE: u32 = 20;
 
 impl Agent {
-    /// Drains a backend, for so long or as long as the config says, or takes that back.
-    pub(super) fn drain(
-        &mut self,
-        name: &str,
-        address: SocketAddr,
-        drain: bool,
-        limit: Option<Duration>,
-    ) -> Result<(), Refusal> {
-        let service = self.intent.services().iter().find(|service| service.name == name);
-        let service = service.ok_or_else(|| Refusal::no_service(name, self.intent.services()))?;
-        let backend = service
-            .backends
-            .iter()
-            .find(|backend| (backend.endpoint.ip(), backend.endpoint.port()) == (address.ip(), address.port()));
-        let backend = backend.ok_or_else(|| Refusal::no_backend(service, address))?;
-        let key: Drain = (service.endpoint, backend.endpoint);
-        if drain {
-            let now = self.now();
-            let since = self.conditions.drains.get(&key).map_or(now, |draining| draining.since);
-            let limit = limit.or(self.intent.tracking().drain);
-            self.conditions.drains.insert(key, Draining { since, deadline: limit.map(|limit| now + limit) });
-        } else {
-            self.conditions.drains.remove(&key);
+    /// Takes over from the intent what is drained.
+    pub(super) fn note_drains(&mut self) {
+        self.conditions.drains = self.drains_of(&self.intent);
+    }
+
+    /// What an intent drains. What was drained by command is so for as long as was said then, also after a restart.
+    pub(super) fn drains_of(&self, intent: &Intent) -> BTreeMap<Drain, Draining> {
+        let (now, before) = (self.now(), &self.conditions.drains);
+        let mut drains = BTreeMap::new();
+        for service in intent.services() {
+            for backend in service.backends.iter().filter(|backend| backend.state == BackendState::Drain) {
+                let key: Drain = (service.endpoint, backend.endpoint);
+                let limit = backend.drain.or(intent.tracking().drain);
+                let address = SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port());
+                let ago = self.document.drained_for(&service.name, address);
+                let since = before.get(&key).map_or(now, |draining| draining.since);
+                let begun = if ago.is_some() { now } else { since };
+                let left = limit.map(|limit| limit.saturating_sub(ago.unwrap_or_default()));
+                drains.insert(key, Draining { since, deadline: left.map(|left| begun + left) });
+            }
         }
-        self.touched.service(&key.0, &self.index);
-        tracing::info!(service = name, backend = %address, drain, "drain");
-        // The answer tells of something done.
-        self.settle().map_err(|error| Refusal::failed(&error))
+        drains
     }
 
     /// Finds out what is leaving, now that the intent is another one.
     pub(super) fn note_leaving(&mut self, before: &Intent) {
-        let mut targets: BTreeMap<BackendKey, Target> = BTreeMap::new();
-        for service in before.services() {
-            for backend in &service.backends {
-                let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-                targets.insert(key, backend.target);
-            }
-        }
+        let targets = targets_of(before);
         self.conditions.leaving = leaving(&self.actual, &self.intent, &self.conditions, &targets, self.now());
-        self.conditions.drains.retain(|(service, backend), _| {
-            let mut services = self.intent.services().iter().filter(|one| one.endpoint == *service);
-            services.any(|one| one.backends.iter().any(|one| one.endpoint == *backend))
-        });
     }
 
     /// Touches what has come to its deadline since `before`.
@@ -131,4 +114,16 @@ impl Agent {
         }
         self.plan_sweep();
     }
+}
+
+/// What is probed for each backend.
+pub(super) fn targets_of(intent: &Intent) -> BTreeMap<BackendKey, Target> {
+    let mut targets = BTreeMap::new();
+    for service in intent.services() {
+        for backend in &service.backends {
+            let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
+            targets.insert(key, backend.target);
+        }
+    }
+    targets
 }

@@ -1,17 +1,13 @@
-//! What an agent takes over from an earlier one: what it held for up, drained, and asked for, and whose flows are still there.
+//! What an agent takes over from an earlier one: what it held for up and asked for, and whose flows are still there.
 
 use super::Agent;
 use crate::model::{
     backends::{BackendKey, is_live},
-    desired::Draining,
     health::Health,
     leaving::leaving,
     reach::{Hop, Way},
 };
-use lb_common::{
-    tables::{Backend, DRAINING},
-    wire::ethernet,
-};
+use lb_common::{tables::Backend, wire::ethernet};
 use std::collections::BTreeMap;
 
 impl Agent {
@@ -24,14 +20,9 @@ impl Agent {
                     self.health.insert(backend.target, Health::inherited_up());
                     self.conditions.ways.insert(key.own.ip(), Ok(way(entry)));
                 }
-                if entry.flags & DRAINING != 0 {
-                    // What the operator had set is not in the maps.
-                    let deadline = self.intent.tracking().drain;
-                    let draining = Draining { since: self.now(), deadline: deadline.map(|time| self.now() + time) };
-                    self.conditions.drains.insert((key.service, key.own), draining);
-                }
             }
         }
+        self.note_drains();
         let leaving = leaving(&self.actual, &self.intent, &self.conditions, &BTreeMap::new(), self.now());
         for key in leaving.keys() {
             if let Some((_, entry)) = self.actual.backends.get(key) {

@@ -1,7 +1,7 @@
 //! Another config.
 
 use super::{Agent, touched::Index};
-use crate::{config::Config, dns::listen::Listener, model::intent::Intent};
+use crate::{dns::listen::Listener, model::intent::Intent};
 use anyhow::{Context as _, Result};
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -12,17 +12,22 @@ impl Agent {
             return tracing::error!("not reloaded, nothing is changed: {error:#}");
         }
         match self.settle() {
-            Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
+            Ok(()) => tracing::info!(config = %self.document.path.display(), "reloaded"),
             Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
         }
     }
 
-    async fn try_reload(&mut self) -> Result<()> {
-        let intent = Intent::new(&Config::read(&self.path)?)?;
-        if (intent.socket(), intent.pins(), intent.attach(), intent.limits())
-            != (self.intent.socket(), self.intent.pins(), self.intent.attach(), self.intent.limits())
-        {
-            anyhow::bail!("`socket`, `pins`, `attach` and [limits] change only with a restart, after `lb detach`");
+    /// Takes up another intent; an error leaves the one before.
+    pub(super) async fn take_intent(&mut self, intent: Intent) -> Result<()> {
+        let fixed = |intent: &Intent| {
+            let (socket, pins, state) =
+                (intent.socket().to_owned(), intent.pins().to_owned(), intent.state().map(ToOwned::to_owned));
+            (socket, pins, state, intent.attach(), intent.limits())
+        };
+        if fixed(&intent) != fixed(&self.intent) {
+            anyhow::bail!(
+                "`socket`, `pins`, `state`, `attach` and [limits] change only with a restart, after `lb detach`"
+            );
         }
         // The tables know an interface before its first frame comes.
         let links = self.links(&intent).await?;
@@ -38,6 +43,7 @@ impl Agent {
         self.index = Index::new(&self.intent);
         self.renewed = true;
         self.note_leaving(&before);
+        self.note_drains();
         self.warn_of_sizes();
         self.keep_probes();
         self.look_up_ways().await;

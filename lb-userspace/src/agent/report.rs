@@ -2,6 +2,7 @@
 
 use super::Agent;
 use crate::{
+    changes::edit::BackendState,
     model::{
         actual::ActualService,
         backends::BackendKey,
@@ -97,6 +98,7 @@ impl Agent {
             since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
             last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
             draining: draining.is_some(),
+            disabled: backend.state == BackendState::Disabled,
             draining_seconds: draining.map(|draining| now.saturating_sub(draining.since).as_secs()),
             drain_left_seconds: left.map(|left| left.as_secs()),
             drained: draining.is_some() && !has_flows(&self.actual, &self.flows, &key),
@@ -132,6 +134,7 @@ impl Agent {
             since_seconds: None,
             last_failure: None,
             draining: false,
+            disabled: false,
             draining_seconds: None,
             drain_left_seconds: None,
             drained: false,

@@ -1,6 +1,6 @@
 //! The command's side of the API.
 
-use super::Refusal;
+use super::{Kind, PREFIX, Refusal};
 use anyhow::{Context as _, Result, anyhow, bail};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, body::Bytes, client::conn::http1::handshake, header::CONTENT_TYPE};
@@ -29,8 +29,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The agent said no.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.error)]
+    Refused(Refusal),
 }
 
 /// Asks for something.
@@ -41,6 +41,16 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
 /// Has something done.
 pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T> {
     send(socket, Method::POST, path, serde_json::to_vec(body)?).await
+}
+
+/// Has part of something changed.
+pub async fn patch<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T> {
+    send(socket, Method::PATCH, path, serde_json::to_vec(body)?).await
+}
+
+/// Has something taken away.
+pub async fn delete<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    send(socket, Method::DELETE, path, Vec::new()).await
 }
 
 async fn send<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
@@ -55,7 +65,7 @@ async fn send<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, bo
     tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
-        .uri(path)
+        .uri(format!("{PREFIX}{path}"))
         .header("host", "lb")
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))?;
@@ -63,9 +73,9 @@ async fn send<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, bo
     let status = response.status();
     let body = response.into_body().collect().await.context("the agent's answer broke off")?.to_bytes();
     if !status.is_success() {
-        let refusal = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.error);
-        let text = refusal.unwrap_or_else(|_| format!("{status}: {}", String::from_utf8_lossy(&body)));
-        bail!(ClientError::Refused(text));
+        let text = || format!("{status}: {}", String::from_utf8_lossy(&body));
+        let refusal = serde_json::from_slice::<Refusal>(&body);
+        bail!(ClientError::Refused(refusal.unwrap_or_else(|_| Refusal::new(Kind::Failed, text()))));
     }
     serde_json::from_slice(&body).map_err(|error| anyhow!("the agent's answer makes no sense: {error}"))
 }

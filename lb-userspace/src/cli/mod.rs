@@ -1,6 +1,8 @@
 //! The command's tree: one file for each verb that does more than ask.
 
+mod change;
 mod check;
+mod config;
 mod decap;
 mod detach;
 mod dns;
@@ -9,18 +11,19 @@ mod run;
 mod status;
 
 use crate::{
-    api::{DrainRequest, Interfaces, client},
+    api::{
+        Interfaces,
+        client::{self, ClientError},
+    },
+    changes::state::StateError,
     config::ConfigErrors,
     dns::listen::ListenError,
     kernel::KernelError,
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use std::{
-    net::{AddrParseError, IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-};
+use serde::Serialize;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Load balancer and health-checked DNS server in the packet path.
 ///
@@ -59,9 +62,23 @@ enum Verb {
     /// Tell what the data path does with a packet by what the maps hold now, and why; none is sent.
     #[command(subcommand)]
     Explain(explain::Verb),
-    /// Change a backend.
+    /// Show services, add and remove them.
     #[command(subcommand)]
-    Backend(BackendVerb),
+    Service(change::ServiceVerb),
+    /// Show backends, add, remove and change them.
+    #[command(subcommand)]
+    Backend(change::BackendVerb),
+    /// Have this machine answer for a service address on the link, or not.
+    #[command(subcommand)]
+    Vip(change::VipVerb),
+    /// Show the changes that were made by command, and take them back.
+    Changes(config::ChangesArgs),
+    /// Print the config that holds: the agent's file with the changes that were made by command.
+    Export(config::ExportArgs),
+    /// Tell what another config would change, by the steps that the agent would take. Nothing is changed.
+    Diff(config::DiffArgs),
+    /// Read the config again, or install another one, and say what came of it. A wrong one changes nothing.
+    Apply(config::ApplyArgs),
     /// Attach the data path to the interfaces of the config again, after `lb detach`.
     Attach {
         #[command(flatten)]
@@ -81,31 +98,6 @@ enum Verb {
     Decap(decap::Verb),
 }
 
-#[derive(Debug, Subcommand)]
-enum BackendVerb {
-    /// Send a backend no new flows. Those that it has stay until they end.
-    Drain {
-        #[command(flatten)]
-        backend: BackendArgs,
-        /// Give up the flows that are left after so many seconds; default `drain_seconds` of the config, or never.
-        #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
-        seconds: Option<u32>,
-    },
-    /// Send a backend new flows again.
-    Undrain(BackendArgs),
-}
-
-#[derive(Debug, Args)]
-struct BackendArgs {
-    /// The service's name.
-    service: String,
-    /// The backend's address with port, `10.0.0.11:80` or `[2001:db8::11]:80`; without for a service on any port.
-    #[arg(value_parser = backend_address)]
-    backend: SocketAddr,
-    #[command(flatten)]
-    agent: Agent,
-}
-
 /// Which agent is meant.
 #[derive(Clone, Debug, Args)]
 struct Agent {
@@ -122,8 +114,13 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
         Verb::Explain(verb) => wait(explain::explain(verb)),
-        Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
-        Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
+        Verb::Service(verb) => wait(change::service(verb)),
+        Verb::Backend(verb) => wait(change::backend(verb)),
+        Verb::Vip(verb) => wait(change::vip(verb)),
+        Verb::Changes(args) => wait(config::changes(args)),
+        Verb::Export(args) => wait(config::export(args)),
+        Verb::Diff(args) => wait(config::diff(args)),
+        Verb::Apply(args) => wait(config::apply(args)),
         Verb::Attach { agent } => wait(async move {
             let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
             println!("attached to {interfaces} interface(s)");
@@ -136,7 +133,9 @@ pub fn run(cli: Cli) -> Result<()> {
 
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigErrors>() {
+    if let Some(ClientError::Refused(refusal)) = error.downcast_ref() {
+        ExitCode::from(refusal.kind.exit_code())
+    } else if error.is::<ConfigErrors>() || error.is::<StateError>() {
         ExitCode::from(2)
     } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
@@ -147,18 +146,9 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// An address with a port, or without for any.
-fn backend_address(text: &str) -> Result<SocketAddr, AddrParseError> {
-    let any = |address: IpAddr| SocketAddr::new(address, 0);
-    text.parse().or_else(|error| text.parse().map(any).map_err(|_| error))
-}
-
-async fn drain(args: BackendArgs, drain: bool, seconds: Option<u32>) -> Result<()> {
-    let BackendArgs { service, backend, agent } = args;
-    let state = if drain { "draining" } else { "taking new flows" };
-    let done = format!("service {service}: backend {} is {state}", status::address(backend));
-    client::post::<()>(&agent.socket, "/drain", &DrainRequest { service, backend, drain, seconds }).await?;
-    println!("{done}");
+/// Prints an answer as JSON.
+fn json(answer: &impl Serialize) -> Result<()> {
+    println!("{:#}", serde_json::to_value(answer)?);
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use crate::{
     agent,
-    config::Config,
+    changes::state::DEFAULT_STATE,
     kernel::{load::Pins, privileges},
-    model::intent::Intent,
 };
 use anyhow::Result;
 use std::{
+    env,
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -19,10 +19,17 @@ pub fn run(config: &Path) -> Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     // Colours are for people: a journal or a file would be full of escape sequences.
     log.with_ansi(io::stderr().is_terminal()).init();
-    let intent = Intent::new(&Config::read(config)?)?;
+    let (document, intent) = agent::open(config, state_folder)?;
     // Mounting and making folders takes more privileges than running. Given up before there are threads, or each would have its
     // own.
     let pins = Pins::hold(intent.pins())?;
     privileges::give_up()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(config, intent, pins))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(document, intent, pins))
+}
+
+/// Where the state is: as the config says, or as systemd does, which may name several folders.
+fn state_folder(written: Option<&str>) -> PathBuf {
+    let of_systemd =
+        || env::var("STATE_DIRECTORY").ok()?.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from);
+    written.map(PathBuf::from).or_else(of_systemd).unwrap_or_else(|| DEFAULT_STATE.into())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::client,
-    status::{BackendStatus, Status},
+    status::{BackendStatus, ServiceStatus, Status},
 };
 use anyhow::Result;
 use std::{net::SocketAddr, path::Path};
@@ -26,37 +26,7 @@ fn text(status: &Status) -> String {
     }
     for service in &status.services {
         lines.push(String::new());
-        lines.push(format!(
-            "service {}  {} {}  {}  {} slots{}",
-            service.name,
-            service.protocol,
-            address(service.address),
-            service.mode,
-            service.slots,
-            if service.changed_slots > 0 { format!(", {} changed", service.changed_slots) } else { String::new() }
-        ));
-        lines.push(row(["backend", "weight", "state", "packets", "bytes", "flows"].map(ToString::to_string)));
-        for backend in &service.backends {
-            let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
-            let [weight, packets, bytes, flows] = [&u64::from(*weight), packets, bytes, flows].map(ToString::to_string);
-            lines.push(row([address(*own), weight, state(backend), packets, bytes, flows]));
-            if let Some(drain) = drain(backend) {
-                lines.push(format!("    {drain}"));
-            }
-            if let Some(failure) = &backend.last_failure {
-                let since = backend.since_seconds.map(|seconds| format!(", {} for {seconds} s", backend.health));
-                lines.push(format!("    last probe: {failure}{}", since.unwrap_or_default()));
-            }
-            if let Some(reason) = &backend.no_next_hop {
-                lines.push(format!("    no next hop: {reason}"));
-            }
-            if let Some(narrow) = &backend.narrow {
-                lines.push(format!("    {narrow}"));
-            }
-        }
-        let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
-        let [packets, bytes, flows] = [service.packets, service.bytes, flows].map(|count| count.to_string());
-        lines.push(row(["all".into(), String::new(), String::new(), packets, bytes, flows]));
+        lines.extend(service_text(service));
     }
     let dns = &status.dns;
     if !dns.listen.is_empty() {
@@ -85,6 +55,47 @@ fn text(status: &Status) -> String {
     lines.join("\n") + "\n"
 }
 
+/// A service in one line.
+pub(super) fn service_line(service: &ServiceStatus) -> String {
+    format!(
+        "service {}  {} {}  {}  {} slots{}",
+        service.name,
+        service.protocol,
+        address(service.address),
+        service.mode,
+        service.slots,
+        if service.changed_slots > 0 { format!(", {} changed", service.changed_slots) } else { String::new() }
+    )
+}
+
+/// A service with its backends.
+pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
+    let mut lines = vec![service_line(service)];
+    lines.push(row(["backend", "weight", "state", "packets", "bytes", "flows"].map(ToString::to_string)));
+    for backend in &service.backends {
+        let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
+        let [weight, packets, bytes, flows] = [&u64::from(*weight), packets, bytes, flows].map(ToString::to_string);
+        lines.push(row([address(*own), weight, state(backend), packets, bytes, flows]));
+        if let Some(drain) = drain(backend) {
+            lines.push(format!("    {drain}"));
+        }
+        if let Some(failure) = &backend.last_failure {
+            let since = backend.since_seconds.map(|seconds| format!(", {} for {seconds} s", backend.health));
+            lines.push(format!("    last probe: {failure}{}", since.unwrap_or_default()));
+        }
+        if let Some(reason) = &backend.no_next_hop {
+            lines.push(format!("    no next hop: {reason}"));
+        }
+        if let Some(narrow) = &backend.narrow {
+            lines.push(format!("    {narrow}"));
+        }
+    }
+    let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
+    let [packets, bytes, flows] = [service.packets, service.bytes, flows].map(|count| count.to_string());
+    lines.push(row(["all".into(), String::new(), String::new(), packets, bytes, flows]));
+    lines
+}
+
 /// Of a backend: address, weight, state, packets, bytes, tracked flows.
 fn row([address, weight, state, packets, bytes, flows]: [String; 6]) -> String {
     format!("  {address:<40} {weight:>6}  {state:<9} {packets:>12} {bytes:>16} {flows:>10}")
@@ -95,11 +106,13 @@ pub(super) fn address(address: SocketAddr) -> String {
     if address.port() == 0 { format!("{} any port", address.ip()) } else { address.to_string() }
 }
 
-fn state(backend: &BackendStatus) -> String {
+/// What a backend does.
+pub(super) fn state(backend: &BackendStatus) -> String {
     match backend {
         BackendStatus { leaving: true, .. } => "leaving".into(),
         BackendStatus { drained: true, .. } => "drained".into(),
         BackendStatus { draining: true, .. } => "draining".into(),
+        BackendStatus { disabled: true, .. } => "disabled".into(),
         _ => backend.health.to_string(),
     }
 }

@@ -29,6 +29,14 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
+impl ConfigErrors {
+    /// In one line, and without places in a text that the operator does not see.
+    pub fn without_lines(&self) -> String {
+        let errors = self.errors.iter().map(|ConfigError { place, problem, .. }| format!("{place}{problem}"));
+        errors.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -186,6 +194,8 @@ pub enum Problem {
     TooFewSlots { slots: u32, weight: u32, total: u64, enough: Option<u32> },
     #[error("no backend; write a [[service.backend]] with its address")]
     NoBackends,
+    #[error("`drain_seconds` is for backends with state = \"drain\"; write that, or leave it out")]
+    NotDrained,
     #[error("every backend has weight 0, so none takes traffic; write a weight of 1 or more for one")]
     NoWeight,
     #[error(

@@ -1,7 +1,7 @@
 //! The config as written, and where each of its values stands.
 //!
 //! Reading finds what is no TOML, an unknown key, or a value of the wrong type. What the values mean, and whether they can be
-//! meant, [`crate::model::intent`] decides. Only [`Config::read`] and [`Config::parse`] look at files.
+//! meant, [`crate::model::intent`] decides. Only reading a [`Config`] looks at files.
 
 pub mod error;
 pub mod schema;
@@ -34,20 +34,16 @@ pub struct Config {
 impl Config {
     /// Reads a file, and those that it names; where they are named by relative paths, they are looked for beside it.
     pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            let problem = Problem::Unreadable { error };
-            let errors = vec![ConfigError { file: None, line: None, place: Place::Top, problem }];
-            ConfigErrors { path: path.into(), errors }
-        })?;
-        Self::from_text(&text, path)
+        Self::of_text(&read_text(path)?, path)
     }
 
     /// Reads a text, which errors call `config`. Files that it names by relative paths are looked for in the current folder.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
-        Self::from_text(text, Path::new("config"))
+        Self::of_text(text, Path::new("config"))
     }
 
-    fn from_text(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+    /// Reads a text as if it stood in this file.
+    pub fn of_text(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
         let source = Source::new(text, path);
         let file: File = toml::from_str(text).map_err(|error| {
             let span = error.span().unwrap_or_default();
@@ -119,6 +115,15 @@ impl Config {
     pub fn source(&self) -> &Source {
         &self.source
     }
+}
+
+/// Reads a config's text.
+pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::Unreadable { error };
+        let errors = vec![ConfigError { file: None, line: None, place: Place::Top, problem }];
+        ConfigErrors { path: path.into(), errors }
+    })
 }
 
 /// A file with records.

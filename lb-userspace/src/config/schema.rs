@@ -32,6 +32,9 @@ pub struct File {
     pub socket: Written<String>,
     /// Folder on bpffs where maps and links are pinned, so that they outlive the agent; default `/sys/fs/bpf/lb`.
     pub pins: Written<String>,
+    /// Folder where the agent keeps what outlives it, such as changes made by command; default what systemd says (`StateDirectory`), or
+    /// `/var/lib/lb`. To change it, start the agent anew.
+    pub state: Written<String>,
     /// Health checks by name: `[check.web]`.
     #[serde(default)]
     pub check: BTreeMap<Spanned<String>, Table<Check>>,
@@ -113,6 +116,11 @@ pub struct Backend {
     pub port: Written<i64>,
     /// Its share of the service's flows, in proportion to the other backends' weights; default 1. 0: it takes no traffic.
     pub weight: Written<i64>,
+    /// What it does, whatever its health: `active` (the default), `drain` (it takes no new flows, those that it has stay until they end) or
+    /// `disabled` (it takes no traffic, and flows that it has move).
+    pub state: Written<String>,
+    /// Seconds after which its flows are given up, only with state `drain`; default `drain_seconds` of `[tracking]`.
+    pub drain_seconds: Written<i64>,
 }
 
 /// DNS, `[dns]`.

@@ -8,6 +8,7 @@ use super::{
     leaving::Leaving,
     reach::{NoHop, Way, reach},
 };
+use crate::changes::edit::BackendState;
 use bytemuck::Zeroable as _;
 use lb_common::{
     hash::Keys,
@@ -220,16 +221,18 @@ fn features(service: &Service) -> u64 {
 fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Duration) -> Balanced {
     let mut undecided = false;
     let mut backends = Vec::with_capacity(service.backends.len());
-    for intent::Backend { endpoint, weight, target } in &service.backends {
+    for intent::Backend { endpoint, weight, target, state, .. } in &service.backends {
         let drain = conditions.drains.get(&(service.endpoint, *endpoint));
         let given_up = drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= now);
-        let up = conditions.up.contains(target);
+        let is_disabled = *state == BackendState::Disabled;
+        let up = !is_disabled && conditions.up.contains(target);
         let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
         let (backend, no_hop) = backend(&key, tunnel, conditions, up && !given_up);
         let draining = if drain.is_some() { DRAINING } else { 0 };
         let backend = Backend { flags: backend.flags | draining, ..backend };
         let takes_flows = drain.is_none() && backend.flags & DOWN == 0;
-        let waits = conditions.undecided.contains(target) || up && matches!(no_hop, Some(NoHop::Asked { .. }));
+        let waits =
+            !is_disabled && conditions.undecided.contains(target) || up && matches!(no_hop, Some(NoHop::Asked { .. }));
         undecided |= waits && drain.is_none() && *weight > 0;
         backends.push(Share { backend, weight: if takes_flows { *weight } else { 0 }, leaving: false });
     }

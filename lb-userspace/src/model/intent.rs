@@ -20,7 +20,10 @@ use super::dns::{
     data::{CNAME, Data},
     zone::Zone,
 };
-use crate::config::{Config, ConfigErrors};
+use crate::{
+    changes::edit::BackendState,
+    config::{Config, ConfigErrors},
+};
 use lb_common::{
     hash::Keys,
     path::tunnel::Sources,
@@ -47,6 +50,7 @@ pub struct Intent {
     attach: Attach,
     socket: PathBuf,
     pins: PathBuf,
+    state: Option<PathBuf>,
     keys: Keys,
     services: Vec<Service>,
     zone: Arc<Zone>,
@@ -81,6 +85,11 @@ impl Intent {
     /// Where maps and links are pinned; absolute.
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// Where what outlives the agent is kept, if the config says so; absolute.
+    pub fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// Keys of the hashes, expanded from the secret.
@@ -143,6 +152,7 @@ impl fmt::Debug for Intent {
             attach,
             socket,
             pins,
+            state: _,
             keys: _,
             services,
             zone: _,
@@ -222,6 +232,10 @@ pub struct Backend {
     pub weight: u32,
     /// What is probed for it.
     pub target: Target,
+    /// What it does, whatever its health.
+    pub state: BackendState,
+    /// After this its flows are given up if it is drained; none: as for all ([`Tracking::drain`]).
+    pub drain: Option<Duration>,
 }
 
 /// What is probed, and how. What shares a target shares one probe and one health.

@@ -4,6 +4,7 @@ pub mod actual;
 pub mod answers;
 pub mod backends;
 pub mod desired;
+pub mod difference;
 pub mod dns;
 pub mod explain;
 pub mod flows;

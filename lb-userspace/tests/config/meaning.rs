@@ -8,6 +8,7 @@ use lb_common::{
     wire::transport::{TCP, UDP},
 };
 use lb_userspace::{
+    changes::edit::BackendState,
     config::{Config, DEFAULT_PINS, DEFAULT_SOCKET},
     model::intent::{
         Address, Attach, Backend, Below, Check, Intent, Limits, Mode, Name, Policy, Service, Target, Tracking, Tunnel,
@@ -27,7 +28,13 @@ fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Check {
 fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: Check) -> Backend {
     let address: IpAddr = address.parse().unwrap();
     let target = Target { address: SocketAddr::new(address, probed), check };
-    Backend { endpoint: Endpoint::new(address, protocol, port), weight, target }
+    Backend {
+        endpoint: Endpoint::new(address, protocol, port),
+        weight,
+        target,
+        state: BackendState::Active,
+        drain: None,
+    }
 }
 
 #[test]

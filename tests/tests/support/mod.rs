@@ -3,6 +3,7 @@
 
 pub mod farm;
 pub mod names;
+pub mod transcript;
 
 use serde_json::Value;
 use std::{

@@ -6,11 +6,14 @@ use super::{
     part::{Part, Problems},
     slots,
     taken::Taken,
-    tunnel,
+    tracking, tunnel,
 };
-use crate::config::{
-    Place, Problem,
-    schema::{self, Port, Table},
+use crate::{
+    changes::edit::BackendState,
+    config::{
+        Place, Problem,
+        schema::{self, Port, Table},
+    },
 };
 use lb_common::{
     tables::Endpoint,
@@ -20,6 +23,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    time::Duration,
 };
 use toml::Spanned;
 
@@ -199,7 +203,20 @@ fn backend(
     if front.mode == Some(Mode::Nat) {
         taken.nat_backend(endpoint, spanned, part);
     }
-    Some(Backend { endpoint, weight: weight?, target: front.probe?.target(address, port) })
+    let state = part.choice_or_first("state", &written.state, &BackendState::WORDS);
+    let drain = match (&written.drain_seconds, state) {
+        (Some(seconds), Some(BackendState::Drain)) => {
+            let seconds = part.number("drain_seconds", seconds, tracking::DRAIN);
+            Some(Duration::from_secs(seconds?.into()))
+        }
+        (Some(seconds), _) => {
+            part.report(seconds, Problem::NotDrained);
+            None
+        }
+        (None, _) => None,
+    };
+    let target = front.probe?.target(address, port);
+    Some(Backend { endpoint, weight: weight?, target, state: state?, drain })
 }
 
 fn port_of_backend(written: &Spanned<i64>, front: &Front, part: &mut Part<'_, '_>) -> Option<u16> {

@@ -9,7 +9,8 @@ const ADOPT: RangeInclusive<u32> = 1..=86_400;
 /// Shorter ones would take a flow for over between two packets of it.
 const TCP_IDLE: RangeInclusive<u32> = 60..=604_800;
 const UDP_IDLE: RangeInclusive<u32> = 10..=86_400;
-const DRAIN: RangeInclusive<u32> = 1..=604_800;
+/// For how long flows of what is taken out may go on, if not for ever.
+pub(super) const DRAIN: RangeInclusive<u32> = 1..=604_800;
 
 const DEFAULT_ADOPT: u32 = 300;
 /// 2 hours and 4 minutes, after which a NAT may forget a flow: RFC 5382 section 5.

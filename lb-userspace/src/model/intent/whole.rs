@@ -7,6 +7,7 @@ use super::{
     part::{Part, Problems},
     services, tracking, tunnel,
 };
+use crate::changes::state::DEFAULT_STATE;
 use crate::config::{
     Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
     schema::{File, Secret, Written},
@@ -48,12 +49,14 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     if let Some(written) = file.pins.as_ref().filter(|written| written.get_ref().contains('.')) {
         top.report(written, Problem::DottedPins { path: written.get_ref().clone() });
     }
+    let state = file.state.as_ref().map(|_| path("state", &file.state, DEFAULT_STATE, &mut top));
     let intent = move || {
         Some(Intent {
             interfaces,
             attach: attach?,
             socket: socket?,
             pins: pins?,
+            state: state.map_or(Some(None), |state| state.map(Some))?,
             keys: keys?,
             services,
             zone: dns.zone,

@@ -1,0 +1,54 @@
+//! The config's document: the text that is in effect, and the changes made by command that are put onto it.
+
+use crate::changes::{
+    Change, Changes, Merged, Stale,
+    edit::{BackendState, Edit},
+    state::Store,
+};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// What the agent's intent was made of.
+#[derive(Clone)]
+pub struct Document {
+    /// The config's file.
+    pub path: PathBuf,
+    /// Its text, as it was read.
+    pub text: String,
+    /// Where the changes are kept.
+    pub store: Store,
+    /// The changes.
+    pub changes: Changes,
+    /// Those of them that are not in effect.
+    pub stale: Vec<Stale>,
+}
+
+impl Document {
+    /// The text with the changes.
+    pub fn merged(&self) -> Merged {
+        let mut fitting = self.changes.clone();
+        for Stale { id, .. } in &self.stale {
+            fitting = fitting.without(*id).unwrap_or(fitting);
+        }
+        fitting.merge(&self.text)
+    }
+
+    /// For how long a backend has been drained by command.
+    pub fn drained_for(&self, service: &str, backend: SocketAddr) -> Option<Duration> {
+        let drained = self.changes.list().iter().rev().find(|Change { edit, .. }| {
+            matches!(edit, Edit::SetState { service: name, backend: address, state: BackendState::Drain, .. }
+                if name == service && *address == backend)
+        })?;
+        // A clock that was set back has not drained it yet.
+        Some(Duration::from_millis(milliseconds().saturating_sub(drained.at)))
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

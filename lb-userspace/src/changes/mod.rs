@@ -1,0 +1,154 @@
+//! Changes by command: edits of the config's document, put onto its text whenever that is read, until the operator drops them.
+//!
+//! What comes out is a config like any other: [`crate::config::Config`] reads it, and there is one validation and one form of errors.
+
+pub mod document;
+pub mod edit;
+pub mod state;
+
+use crate::{
+    config::{Config, ConfigErrors},
+    model::intent::Intent,
+};
+use document::{Document, Misfit};
+use edit::Edit;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A change that was made by command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// What it is called by; no two ever have the same.
+    pub id: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub at: u64,
+    /// What it is.
+    #[serde(flatten)]
+    pub edit: Edit,
+}
+
+/// The changes that were made, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    /// The last id that was given away.
+    last: u64,
+    changes: Vec<Change>,
+}
+
+/// A change that is not in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// Which one.
+    pub id: u64,
+    /// Why.
+    pub reason: Misfit,
+}
+
+/// A document with changes put onto it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merged {
+    /// Its text.
+    pub text: String,
+    /// The changes that it is without.
+    pub stale: Vec<Stale>,
+}
+
+/// What becomes of the changes with another edit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edited {
+    /// Everything is as the edit wants it already.
+    Nothing,
+    /// They are these.
+    Changes(Changes),
+}
+
+impl Changes {
+    /// All of them.
+    pub fn list(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Puts them onto a text. What does not fit is left out and told; a text that is no TOML stays as it is.
+    pub fn merge(&self, text: &str) -> Merged {
+        self.merge_without(text, Vec::new())
+    }
+
+    /// The same, without those that are stale for another reason.
+    fn merge_without(&self, text: &str, mut stale: Vec<Stale>) -> Merged {
+        if self.changes.is_empty() {
+            return Merged { text: text.into(), stale };
+        }
+        let Ok(mut document) = Document::read(text) else { return Merged { text: text.into(), stale } };
+        for Change { id, edit, .. } in &self.changes {
+            if stale.iter().any(|stale| stale.id == *id) {
+                continue;
+            }
+            if let Err(reason) = document.edit(edit) {
+                stale.push(Stale { id: *id, reason });
+            }
+        }
+        stale.sort_unstable_by_key(|stale| stale.id);
+        Merged { text: document.text(), stale }
+    }
+
+    /// With another edit of a text, made at `at`. Earlier ones that are of no use after it go.
+    pub fn with(&self, text: &str, edit: Edit, at: u64) -> Result<Edited, Misfit> {
+        let mut document = Document::read(&self.merge(text).text)?;
+        if !document.edit(&edit)? {
+            return Ok(Edited::Nothing);
+        }
+        let mut changes = self.clone();
+        changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
+        // Without what it has taken away the edit may have nothing left to do.
+        let mut rest = Document::read(&changes.merge(text).text)?;
+        if rest.edit(&edit) == Ok(true) {
+            changes.last += 1;
+            changes.changes.push(Change { id: changes.last, at, edit });
+        }
+        Ok(Edited::Changes(changes))
+    }
+
+    /// Without one of them, if it is there.
+    pub fn without(&self, id: u64) -> Option<Self> {
+        let mut changes = self.clone();
+        changes.changes.retain(|change| change.id != id);
+        (changes.changes.len() < self.changes.len()).then_some(changes)
+    }
+
+    /// Without all of them.
+    pub fn cleared(&self) -> Self {
+        Self { last: self.last, changes: Vec::new() }
+    }
+
+    /// What a text means with them, and the document that says so. Changes that would make a right config wrong are left out and told.
+    pub fn intent(&self, text: &str, path: &Path) -> Result<(Intent, Merged), ConfigErrors> {
+        let mut merged = self.merge(text);
+        let whole = meaning(&merged.text, path);
+        if whole.is_ok() || self.changes.is_empty() {
+            return Ok((whole?, merged));
+        }
+        // Its own lines are what an operator looks at.
+        let mut intent = meaning(text, path)?;
+        let mut wrong = Vec::new();
+        let mut fitting = Self { last: self.last, changes: Vec::new() };
+        for change in &self.changes {
+            fitting.changes.push(change.clone());
+            match meaning(&fitting.merge(text).text, path) {
+                Ok(meant) => intent = meant,
+                Err(errors) => {
+                    fitting.changes.pop();
+                    wrong.push(Stale { id: change.id, reason: Misfit::Wrong(errors.without_lines()) });
+                }
+            }
+        }
+        merged = self.merge_without(text, wrong);
+        Ok((intent, merged))
+    }
+}
+
+fn meaning(text: &str, path: &Path) -> Result<Intent, ConfigErrors> {
+    Intent::new(&Config::of_text(text, path)?)
+}
+
+#[cfg(test)]
+mod tests;

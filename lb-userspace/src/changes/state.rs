@@ -1,0 +1,145 @@
+//! The file that keeps changes, and how files are replaced: wholly or not at all.
+
+use super::Changes;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// Where the state is kept, unless the config or systemd says otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/lb";
+const FILE: &str = "changes.json";
+/// Counted up when what is in the file changes its meaning.
+const VERSION: u32 = 1;
+
+/// What is wrong with the state.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// It can't be read.
+    #[error("cannot read the changes made by command in {}; move it away to go on without them", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// It is none.
+    #[error("{} does not hold changes made by command: {reason}; move it away to go on without them", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        reason: String,
+    },
+    /// It can't be written.
+    #[error("cannot keep the change in {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    #[serde(flatten)]
+    changes: Changes,
+}
+
+/// A folder for the state.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// In this folder, which is made when there is something to keep.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file of the changes.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    /// The changes that are kept; none if there is no file.
+    pub fn load(&self) -> Result<Changes, StateError> {
+        let path = self.path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Changes::default()),
+            Err(source) => return Err(StateError::Unreadable { path, source }),
+        };
+        let malformed = |reason| StateError::Malformed { path: self.path(), reason };
+        let Content { version, changes } =
+            serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        if version != VERSION {
+            return Err(malformed(format!("its version is {version}, and this lb reads {VERSION}")));
+        }
+        Ok(changes)
+    }
+
+    /// Keeps these changes in place of those before.
+    pub fn save(&self, changes: &Changes) -> Result<(), StateError> {
+        let failed = |source| StateError::Unwritable { path: self.path(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        let content = Content { version: VERSION, changes: changes.clone() };
+        let text = serde_json::to_vec_pretty(&content).map_err(|error| failed(error.into()))?;
+        let new = Replacement::write(&self.path(), &text).map_err(failed)?;
+        new.install().map_err(failed)
+    }
+}
+
+/// What is to stand in a file's place, written beside it; gone when it is dropped without being installed.
+#[derive(Debug)]
+pub struct Replacement {
+    path: PathBuf,
+    place: PathBuf,
+}
+
+impl Replacement {
+    /// Writes it, down to the disk; others may read it if they may read the file that it replaces.
+    pub fn write(place: &Path, content: &[u8]) -> io::Result<Self> {
+        let mode = fs::metadata(place).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+        let mut name = place.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let path = place.with_file_name(name);
+        // What a crash has left behind may have others' permissions.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let new = Self { path, place: place.into() };
+        file.write_all(content)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        Ok(new)
+    }
+
+    /// Puts it into the place.
+    pub fn install(self) -> io::Result<()> {
+        fs::rename(&self.path, &self.place)?;
+        let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Not there any more if it was installed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
