@@ -6,6 +6,7 @@ mod answers;
 mod cache;
 mod drain;
 mod explain;
+mod health;
 mod inherit;
 mod interfaces;
 mod probes;
@@ -29,15 +30,16 @@ use crate::{
         desired::{Conditions, Desired},
         dns::{names::Names, respond::Asked},
         flows::FlowCounts,
-        health::Health,
+        history::History,
         intent::{Intent, Target},
     },
-    probe::{self, Probed},
+    probe::{self, Echoes, Prober},
     settle,
 };
 use anyhow::Result;
 use aya::Ebpf;
 use futures_util::StreamExt as _;
+use health::Record;
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
@@ -46,7 +48,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinHandle, block_in_place},
     time::{Instant as Deadline, interval, sleep_until},
 };
@@ -64,7 +66,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
+pub async fn run(path: &Path, intent: Intent, pins: Pins, echoes: Echoes) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -73,7 +75,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(path, intent, pins, netlink, results, asked).await?;
+    let mut agent = Agent::start(path, intent, pins, netlink, Prober::new(echoes, results), asked).await?;
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
@@ -128,10 +130,12 @@ struct Agent {
     attached: BTreeMap<String, u32>,
     /// By the operator's wish, until `lb attach`.
     detached: bool,
-    health: HashMap<Target, Health>,
+    health: HashMap<Target, Record>,
+    /// When the weight of those rises next that have come back.
+    rising: BTreeMap<Target, Duration>,
+    history: History,
     probes: HashMap<Target, AbortHandle>,
-    places: Arc<Semaphore>,
-    results: mpsc::Sender<Probed>,
+    prober: Arc<Prober>,
     netlink: Netlink,
     pins: Pins,
     ebpf: Ebpf,
@@ -164,7 +168,7 @@ impl Agent {
         intent: Intent,
         pins: Pins,
         netlink: Netlink,
-        results: mpsc::Sender<Probed>,
+        prober: Arc<Prober>,
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
@@ -181,9 +185,10 @@ impl Agent {
             attached: BTreeMap::new(),
             detached: false,
             health: HashMap::new(),
+            rising: BTreeMap::new(),
+            history: History::default(),
             probes: HashMap::new(),
-            places: Arc::new(Semaphore::new(probe::CONCURRENT)),
-            results,
+            prober,
             netlink,
             pins,
             ebpf,
@@ -231,7 +236,10 @@ impl Agent {
 
     /// When something is to be done without an event.
     fn wakes(&self) -> Deadline {
-        let next = [self.next, self.undecided_until, self.sweep_at].into_iter().flatten().min();
+        let next = [self.next, self.undecided_until, self.sweep_at, self.rising.values().min().copied()]
+            .into_iter()
+            .flatten()
+            .min();
         // A day is as good as never, and no deadline of its own.
         let next = next.unwrap_or_else(|| self.now() + Duration::from_secs(86_400));
         Deadline::from_std(self.started + next)
@@ -241,6 +249,7 @@ impl Agent {
     fn wake(&mut self) {
         let now = self.now();
         self.decide(now);
+        self.raise(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
@@ -306,6 +315,7 @@ impl Agent {
             Command::Drain { service, backend, drain, limit, reply } => {
                 let _ = reply.send(self.drain(&service, backend, drain, limit));
             }
+            Command::Health { of, reply } => _ = reply.send(self.health_report(of.as_deref())),
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
             Command::Attach(reply) => {
                 self.detached = false;

@@ -62,7 +62,7 @@ impl Agent {
         for service in before.services() {
             for backend in &service.backends {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-                targets.insert(key, backend.target);
+                targets.insert(key, backend.target.clone());
             }
         }
         self.conditions.leaving = leaving(&self.actual, &self.intent, &self.conditions, &targets, self.now());

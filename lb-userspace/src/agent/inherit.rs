@@ -1,10 +1,9 @@
 //! What an agent takes over from an earlier one: what it held for up, drained, and asked for, and whose flows are still there.
 
-use super::Agent;
+use super::{Agent, health::Record};
 use crate::model::{
     backends::{BackendKey, is_live},
     desired::Draining,
-    health::Health,
     leaving::leaving,
     reach::{Hop, Way},
 };
@@ -21,7 +20,7 @@ impl Agent {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
                 let Some((_, entry)) = self.actual.backends.get(&key) else { continue };
                 if is_live(entry) {
-                    self.health.insert(backend.target, Health::inherited_up());
+                    self.health.insert(backend.target.clone(), Record::inherited_up());
                     self.conditions.ways.insert(key.own.ip(), Ok(way(entry)));
                 }
                 if entry.flags & DRAINING != 0 {
@@ -39,7 +38,7 @@ impl Agent {
             }
         }
         self.conditions.leaving = leaving;
-        self.conditions.up = self.health.keys().copied().collect();
+        self.conditions.up = self.health.keys().cloned().collect();
     }
 }
 

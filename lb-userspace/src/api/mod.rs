@@ -7,12 +7,12 @@ use crate::{
         explain::{Ask, Explanation},
         intent::Service,
     },
-    status::{AnswerDetail, AnswerList, Status, TopName},
+    status::{AnswerDetail, AnswerList, HealthReport, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -33,6 +33,13 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub enum Command {
     /// What is the state of everything?
     Status(Reply<Status>),
+    /// What do the health checks say?
+    Health {
+        /// Of what: a service, a DNS name, an address; default of everything.
+        of: Option<String>,
+        /// What they say.
+        reply: Reply<HealthReport>,
+    },
     /// Take a backend out of a service, or put it back.
     Drain {
         /// The service's name.
@@ -131,6 +138,14 @@ pub struct DrainRequest {
     pub seconds: Option<u32>,
 }
 
+/// Whose health is meant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthQuery {
+    /// A service, a DNS name, an address or an address with port; default everything.
+    pub of: Option<String>,
+}
+
 /// Which name is meant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +195,7 @@ pub fn remove(path: &Path) {
 pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
     let routes = Router::new()
         .route("/status", get(status))
+        .route("/health", get(health))
         .route("/drain", post(drain))
         .route("/explain", post(explain))
         .route("/attach", post(attach))
@@ -198,6 +214,10 @@ type Commands = State<mpsc::Sender<Command>>;
 
 async fn status(commands: Commands) -> Result<Json<Status>, Refusal> {
     ask(commands, Command::Status).await.map(Json)
+}
+
+async fn health(commands: Commands, Query(wanted): Query<HealthQuery>) -> Result<Json<HealthReport>, Refusal> {
+    ask(commands, |reply| Command::Health { of: wanted.of, reply }).await.map(Json)
 }
 
 async fn drain(commands: Commands, Json(request): Json<DrainRequest>) -> Result<Json<()>, Refusal> {
