@@ -9,6 +9,7 @@ mod diff;
 mod document;
 mod drain;
 mod explain;
+mod health;
 mod inherit;
 mod interfaces;
 mod probes;
@@ -32,10 +33,10 @@ use crate::{
         desired::{Conditions, Desired},
         dns::{names::Names, respond::Asked},
         flows::FlowCounts,
-        health::Health,
+        history::History,
         intent::{Intent, Target},
     },
-    probe::{self, Probed},
+    probe::{self, Echoes, Prober},
     settle,
 };
 use anyhow::Result;
@@ -43,6 +44,7 @@ use aya::Ebpf;
 pub use changes::open;
 use document::Document;
 use futures_util::StreamExt as _;
+use health::Record;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -50,7 +52,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinHandle, block_in_place},
     time::{Instant as Deadline, interval, sleep_until},
 };
@@ -68,7 +70,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
+pub async fn run(document: Document, intent: Intent, pins: Pins, echoes: Echoes) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -77,7 +79,7 @@ pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(document, intent, pins, netlink, results, asked).await?;
+    let mut agent = Agent::start(document, intent, pins, netlink, Prober::new(echoes, results), asked).await?;
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
@@ -132,10 +134,12 @@ struct Agent {
     attached: BTreeMap<String, u32>,
     /// By the operator's wish, until `lb attach`.
     detached: bool,
-    health: HashMap<Target, Health>,
+    health: HashMap<Target, Record>,
+    /// When the weight of those rises next that have come back.
+    rising: BTreeMap<Target, Duration>,
+    history: History,
     probes: HashMap<Target, AbortHandle>,
-    places: Arc<Semaphore>,
-    results: mpsc::Sender<Probed>,
+    prober: Arc<Prober>,
     netlink: Netlink,
     pins: Pins,
     ebpf: Ebpf,
@@ -168,7 +172,7 @@ impl Agent {
         intent: Intent,
         pins: Pins,
         netlink: Netlink,
-        results: mpsc::Sender<Probed>,
+        prober: Arc<Prober>,
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
@@ -185,9 +189,10 @@ impl Agent {
             attached: BTreeMap::new(),
             detached: false,
             health: HashMap::new(),
+            rising: BTreeMap::new(),
+            history: History::default(),
             probes: HashMap::new(),
-            places: Arc::new(Semaphore::new(probe::CONCURRENT)),
-            results,
+            prober,
             netlink,
             pins,
             ebpf,
@@ -236,7 +241,10 @@ impl Agent {
 
     /// When something is to be done without an event.
     fn wakes(&self) -> Deadline {
-        let next = [self.next, self.undecided_until, self.sweep_at].into_iter().flatten().min();
+        let next = [self.next, self.undecided_until, self.sweep_at, self.rising.values().min().copied()]
+            .into_iter()
+            .flatten()
+            .min();
         // A day is as good as never, and no deadline of its own.
         let next = next.unwrap_or_else(|| self.now() + Duration::from_secs(86_400));
         Deadline::from_std(self.started + next)
@@ -246,6 +254,7 @@ impl Agent {
     fn wake(&mut self) {
         let now = self.now();
         self.decide(now);
+        self.raise(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
@@ -314,6 +323,7 @@ impl Agent {
             Command::Export { with_secret, reply } => _ = reply.send(self.export(with_secret)),
             Command::Diff(text, reply) => _ = reply.send(self.diff(&text).await),
             Command::Apply(text, reply) => _ = reply.send(self.apply(text).await),
+            Command::Health { of, reply } => _ = reply.send(self.health_report(of.as_deref())),
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
             Command::Attach(reply) => {
                 self.detached = false;

@@ -1,6 +1,9 @@
 //! What `lb status` tells: the agent writes it, the command reads it.
 
-use crate::{dns::listen::CountsSnapshot, model::health::State};
+use crate::{
+    dns::listen::CountsSnapshot,
+    model::{certificate::Certificate, health::State, pool::Pool},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -47,12 +50,77 @@ pub struct ServiceStatus {
     pub slots: u32,
     /// How many of them have changed, so that flows of theirs are tracked.
     pub changed_slots: usize,
+    /// Which of its backends take flows.
+    pub pool: Pool,
+    /// How many of them have to be up, backups excepted.
+    pub minimum_healthy: u32,
     /// Packets sent to its backends.
     pub packets: u64,
     /// Bytes of their frames.
     pub bytes: u64,
     /// Its backends; those that are no longer in the config but still have flows come last.
     pub backends: Vec<BackendStatus>,
+}
+
+/// What `lb health` tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// What is checked.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// What is checked, and what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Where to; port 0: the check has no ports.
+    pub address: SocketAddr,
+    /// What is done.
+    pub check: String,
+    /// The services and DNS names that go by it.
+    pub used_by: Vec<String>,
+    /// Up or down.
+    pub health: State,
+    /// Seconds since that last changed, if it did.
+    pub since_seconds: Option<u64>,
+    /// How much of its weight it takes.
+    pub weight_percent: u32,
+    /// What holds of what its agent has said, if it is asked.
+    pub says: Option<String>,
+    /// For how many seconds more it is held down, because it has turned too often.
+    pub held_seconds: Option<u64>,
+    /// Results in a row that speak against its state.
+    pub contradicted: u32,
+    /// Milliseconds since the last probe has ended.
+    pub last_ago_ms: Option<u64>,
+    /// How long that took.
+    pub last_took_ms: Option<u64>,
+    /// What it failed with, if it did.
+    pub last_failure: Option<String>,
+    /// What was answered, or what else there is to say: one short line.
+    pub last_output: Option<String>,
+    /// The certificate that was shown last.
+    pub certificate: Option<Certificate>,
+    /// Its last turns, the latest first.
+    pub turns: Vec<TurnStatus>,
+}
+
+/// A turn of a target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TurnStatus {
+    /// When, in seconds since 1970.
+    pub unix_seconds: u64,
+    /// How many seconds ago that was.
+    pub ago_seconds: u64,
+    /// Whether it is up since.
+    pub up: bool,
+    /// Why it is down since.
+    pub reason: Option<String>,
+    /// What the probe was answered that decided it.
+    pub output: Option<String>,
+    /// How long that probe took.
+    pub took_ms: u64,
+    /// How long the turn took, from the first probe that spoke for it.
+    pub after_ms: u64,
 }
 
 /// A backend of a service.
@@ -68,6 +136,16 @@ pub struct BackendStatus {
     pub since_seconds: Option<u64>,
     /// What its last probe failed with, if it did.
     pub last_failure: Option<String>,
+    /// What that probe was answered: one short line.
+    pub last_output: Option<String>,
+    /// The certificate that it has shown last.
+    pub certificate: Option<Certificate>,
+    /// What holds of what its agent has said, if it is asked.
+    pub agent_says: Option<String>,
+    /// How much of its weight it takes, by slow start and by what its agent says.
+    pub weight_percent: u32,
+    /// Whether it is a backup.
+    pub backup: bool,
     /// Whether the operator drains it.
     pub draining: bool,
     /// Whether the operator has it take no traffic at all.

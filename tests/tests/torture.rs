@@ -261,7 +261,7 @@ impl<'l> Changer<'l> {
     }
 
     fn note_health(&mut self) {
-        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target);
+        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target.clone());
         let known = self.intent.targets().into_iter().chain(leaving);
         let is_up = |target: &Target| {
             all().any(|(service, number)| self.up[service][number] && backend(service, number) == target.address.ip())
@@ -293,7 +293,7 @@ fn targets(intent: &Intent) -> BTreeMap<BackendKey, Target> {
         intent.services().iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
     let target = backends.map(|(service, backend)| {
         let key = |service: Endpoint, own: Endpoint, mode| BackendKey { service, own, mode };
-        (key(service.endpoint, backend.endpoint, service.mode), backend.target)
+        (key(service.endpoint, backend.endpoint, service.mode), backend.target.clone())
     });
     target.collect()
 }

@@ -1,13 +1,12 @@
 //! What the kernel answers: the names as they stand, and what is asked again and again.
 
-use super::Agent;
+use super::{Agent, health::Record};
 use crate::{
     kernel::flows::seconds,
     model::{
         answers::image::addresses_of,
         desired,
         dns::respond::Asked,
-        health::Health,
         intent::{Address, Target},
     },
     settle,
@@ -78,7 +77,7 @@ impl Agent {
     pub(super) fn inherit_answers(&mut self) -> anyhow::Result<()> {
         let mut targets: HashMap<(Arc<[u8]>, IpAddr), Target> = HashMap::new();
         for name in self.intent.names() {
-            let of = |address: &Address| Some(((Arc::clone(&name.wire), address.address), address.target?));
+            let of = |address: &Address| Some(((Arc::clone(&name.wire), address.address), address.target.clone()?));
             targets.extend(name.addresses.iter().filter_map(of));
         }
         if targets.is_empty() {
@@ -88,11 +87,11 @@ impl Agent {
         self.maps.for_each_answer(&self.actual, |question, records| {
             for address in addresses_of(records) {
                 if let Some(target) = targets.get(&(Arc::clone(&question.wire), address)) {
-                    health.entry(*target).or_insert_with(Health::inherited_up);
+                    health.entry(target.clone()).or_insert_with(Record::inherited_up);
                 }
             }
         })?;
-        self.conditions.up.extend(self.health.keys().copied());
+        self.conditions.up.extend(self.health.keys().cloned());
         Ok(())
     }
 }

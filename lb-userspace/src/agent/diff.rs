@@ -49,9 +49,9 @@ impl Agent {
         conditions.drains = self.drains_of(intent);
         conditions.undecided.clear();
         let down: HashSet<SocketAddr> =
-            self.health.iter().filter(|(_, health)| !health.is_up()).map(|(target, _)| target.address).collect();
+            self.health.iter().filter(|(_, record)| !record.health.is_up()).map(|(target, _)| target.address).collect();
         let is_up = |target: &Target| match self.health.get(target) {
-            Some(health) => health.is_up(),
+            Some(record) => record.health.is_up(),
             None => !down.contains(&target.address),
         };
         conditions.up = intent.targets().into_iter().filter(is_up).collect();

@@ -122,7 +122,7 @@ pub(super) fn targets_of(intent: &Intent) -> BTreeMap<BackendKey, Target> {
     for service in intent.services() {
         for backend in &service.backends {
             let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-            targets.insert(key, backend.target);
+            targets.insert(key, backend.target.clone());
         }
     }
     targets

@@ -1,9 +1,8 @@
 //! What an agent takes over from an earlier one: what it held for up and asked for, and whose flows are still there.
 
-use super::Agent;
+use super::{Agent, health::Record};
 use crate::model::{
     backends::{BackendKey, is_live},
-    health::Health,
     leaving::leaving,
     reach::{Hop, Way},
 };
@@ -17,7 +16,7 @@ impl Agent {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
                 let Some((_, entry)) = self.actual.backends.get(&key) else { continue };
                 if is_live(entry) {
-                    self.health.insert(backend.target, Health::inherited_up());
+                    self.health.insert(backend.target.clone(), Record::inherited_up());
                     self.conditions.ways.insert(key.own.ip(), Ok(way(entry)));
                 }
             }
@@ -30,7 +29,7 @@ impl Agent {
             }
         }
         self.conditions.leaving = leaving;
-        self.conditions.up = self.health.keys().copied().collect();
+        self.conditions.up = self.health.keys().cloned().collect();
     }
 }
 

@@ -1,17 +1,19 @@
 //! Probes, and the health that they add up to.
 
-use super::Agent;
+use super::{Agent, health::Record};
 use crate::{
     model::{
-        health::Health,
+        backends::{BackendKey, is_live},
+        health::Change,
+        history::Turn,
         intent::{Intent, Target},
+        load::Load,
     },
-    probe::{self, Probed},
+    probe::Probed,
 };
 use std::{
     collections::{BTreeSet, HashSet, hash_map::Entry},
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +24,7 @@ impl Agent {
     /// Everything that is probed: what the intent has, and what is leaving.
     fn targets(&self) -> BTreeSet<Target> {
         let mut targets = Intent::targets(&self.intent);
-        targets.extend(self.conditions.leaving.values().filter_map(|leaving| leaving.target));
+        targets.extend(self.conditions.leaving.values().filter_map(|leaving| leaving.target.clone()));
         targets
     }
 
@@ -36,50 +38,114 @@ impl Agent {
             }
             wanted
         });
-        // Another check of the same address goes on from what is known of it: nothing is down because its interval changed.
-        let up: HashSet<SocketAddr> =
-            self.health.iter().filter(|(_, health)| health.is_up()).map(|(target, _)| target.address).collect();
+        let up = self.held_for_up();
         self.health.retain(|target, _| targets.contains(target));
+        self.rising.retain(|target, _| targets.contains(target));
+        self.conditions.loads.retain(|target, _| targets.contains(target));
         self.conditions.undecided.retain(|target| targets.contains(target));
         for target in targets {
-            if let Entry::Vacant(health) = self.health.entry(target) {
+            if let Entry::Vacant(health) = self.health.entry(target.clone()) {
                 if up.contains(&target.address) {
-                    health.insert(Health::inherited_up());
+                    health.insert(Record::inherited_up());
                 } else {
-                    health.insert(Health::new());
-                    self.conditions.undecided.insert(target);
+                    health.insert(Record::default());
+                    self.conditions.undecided.insert(target.clone());
                     self.undecided_until = Some(self.started.elapsed() + UNDECIDED);
                 }
             }
-            let start = || probe::start(target, Arc::clone(&self.places), self.results.clone());
-            self.probes.entry(target).or_insert_with(start);
+            if let Entry::Vacant(probe) = self.probes.entry(target) {
+                let started = self.prober.start(probe.key().clone());
+                probe.insert(started);
+            }
         }
-        let up = self.health.iter().filter(|(_, health)| health.is_up());
-        self.conditions.up = up.map(|(target, _)| *target).collect();
+        let up = self.health.iter().filter(|(_, record)| record.health.is_up());
+        self.conditions.up = up.map(|(target, _)| target.clone()).collect();
         self.touched.all(&self.intent);
     }
 
+    /// Where another check goes on from what is known: nothing is down because it is checked in another way. That is where a target is
+    /// up, and where the backend takes traffic that a target belongs to.
+    fn held_for_up(&self) -> HashSet<SocketAddr> {
+        let up = self.health.iter().filter(|(_, record)| record.health.is_up());
+        let mut all: HashSet<SocketAddr> = up.map(|(target, _)| target.address).collect();
+        for service in self.intent.services() {
+            for backend in service.backends.iter().filter(|backend| !self.health.contains_key(&backend.target)) {
+                let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
+                if self.actual.backends.get(&key).is_some_and(|(_, entry)| is_live(entry)) {
+                    all.insert(backend.target.address);
+                }
+            }
+        }
+        all
+    }
+
     /// Takes the result of a probe.
-    pub(super) fn probed(&mut self, Probed { target, result }: Probed) {
+    pub(super) fn probed(&mut self, probed: Probed) {
         let now = self.now();
-        let Some(health) = self.health.get_mut(&target) else { return };
-        let change = health.on(now, &target.check, result);
+        let Some(record) = self.health.get_mut(&probed.target) else { return };
+        let before = record.voice;
+        let change = record.on(now, &probed);
+        if record.voice != before {
+            let target = probed.target.address;
+            tracing::info!(%target, says = %record.voice, output = probed.outcome.output.as_deref(), "agent");
+        }
+        let target = probed.target.clone();
         if self.conditions.undecided.remove(&target) {
             self.touched.target(&target, &self.index, &self.conditions);
         }
-        let Some(change) = change else { return };
-        let after_ms = change.after.as_millis();
+        if let Some(change) = change {
+            self.turned(probed, change, now);
+        }
+        self.weigh(&target, now);
+    }
+
+    /// Notes that a target has turned.
+    fn turned(&mut self, Probed { target, outcome, took }: Probed, change: Change, now: Duration) {
+        let (address, check, output) = (target.address, &target.check.kind, outcome.output.as_deref());
+        let (after_ms, took_ms) = (change.after.as_millis(), took.as_millis());
         match change.reason {
             None => {
-                tracing::info!(target = %target.address, after_ms, "up");
-                self.conditions.up.insert(target);
+                tracing::info!(target = %address, %check, after_ms, took_ms, output, "up");
+                self.conditions.up.insert(target.clone());
             }
             Some(reason) => {
-                tracing::warn!(target = %target.address, after_ms, %reason, "down");
+                let held_seconds = change.held.map(|held| held.as_secs());
+                tracing::warn!(target = %address, %check, after_ms, took_ms, %reason, output, held_seconds, "down");
                 self.conditions.up.remove(&target);
             }
         }
         self.touched.target(&target, &self.index, &self.conditions);
+        let Change { up, after, reason, held: _ } = change;
+        self.history.note(&target, Turn { at: now, up, reason, output: outcome.output, took, after });
+    }
+
+    /// Notes how much of its weight a target takes now, and when that changes by itself.
+    fn weigh(&mut self, target: &Target, now: Duration) {
+        let Some(record) = self.health.get(target) else { return };
+        let (load, next) = record.load(now, &target.check);
+        match next {
+            Some(next) => _ = self.rising.insert(target.clone(), next),
+            None => _ = self.rising.remove(target),
+        }
+        let before = self.conditions.loads.get(target).copied().unwrap_or_default();
+        if load == before {
+            return;
+        }
+        if load == Load::default() {
+            self.conditions.loads.remove(target);
+        } else {
+            self.conditions.loads.insert(target.clone(), load);
+        }
+        self.touched.target(target, &self.index, &self.conditions);
+    }
+
+    /// Raises the weights whose time has come.
+    pub(super) fn raise(&mut self, now: Duration) {
+        let due: Vec<Target> =
+            self.rising.iter().filter(|(_, next)| **next <= now).map(|(target, _)| target.clone()).collect();
+        for target in due {
+            self.weigh(&target, now);
+        }
     }
 
     /// What has not answered for so long has not answered.

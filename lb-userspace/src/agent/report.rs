@@ -1,15 +1,16 @@
 //! What `lb status` tells.
 
-use super::Agent;
+use super::{Agent, health::Record};
 use crate::{
     changes::edit::BackendState,
     model::{
         actual::ActualService,
         backends::BackendKey,
-        desired::Share,
+        desired::{Share, Wanted},
         flows::has_flows,
-        health::State,
-        intent::{self, Service},
+        health::{Health, State},
+        intent::{self, Kind, Service, Target},
+        pool::Pool,
         reach::{narrow, reach},
     },
     status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
@@ -73,6 +74,11 @@ impl Agent {
             mode: service.mode.to_string(),
             slots: table.map_or(service.slots, |table| table.region().slots),
             changed_slots: table.map_or(0, |table| table.changed()),
+            pool: match self.desired.services.get(&service.endpoint) {
+                Some(Wanted::Balanced(balanced)) => balanced.pool,
+                _ => Pool::default(),
+            },
+            minimum_healthy: service.minimum_healthy,
             packets: backends.iter().map(|backend| backend.packets).sum(),
             bytes: backends.iter().map(|backend| backend.bytes).sum(),
             backends,
@@ -86,7 +92,10 @@ impl Agent {
         serving: &BTreeSet<BackendKey>,
     ) -> Result<BackendStatus> {
         let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-        let health = self.health.get(&backend.target).copied().unwrap_or_default();
+        let record = self.health.get(&backend.target);
+        let unknown = Health::new();
+        let health = record.map_or(&unknown, |record| &record.health);
+        let last = record.and_then(|record| record.last.as_ref());
         let hop = reach(&self.conditions, service.mode, key.own.ip());
         let narrow = hop.as_ref().ok().and_then(|hop| narrow(service.mode, key.own.ip(), hop));
         let draining = self.conditions.drains.get(&(key.service, key.own));
@@ -97,6 +106,11 @@ impl Agent {
             health: health.state(),
             since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
             last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
+            last_output: last.and_then(|last| last.output.as_deref()).map(Into::into),
+            certificate: last.and_then(|last| last.certificate.as_deref()).cloned(),
+            agent_says: self.agent_of(backend).map(|record| record.voice.to_string()),
+            weight_percent: self.conditions.load(backend).per_mille / 10,
+            backup: backend.backup,
             draining: draining.is_some(),
             disabled: backend.state == BackendState::Disabled,
             draining_seconds: draining.map(|draining| now.saturating_sub(draining.since).as_secs()),
@@ -109,14 +123,20 @@ impl Agent {
         })
     }
 
+    /// What is known of the agent on a backend, if one is asked.
+    fn agent_of(&self, backend: &intent::Backend) -> Option<&Record> {
+        let is_agent = |target: &&Target| matches!(target.check.kind, Kind::Agent(_));
+        backend.targets().filter(is_agent).last().and_then(|target| self.health.get(target))
+    }
+
     /// A backend that is no longer in the config, but still has flows.
     fn leaving_status(&self, key: &BackendKey) -> Result<BackendStatus> {
-        let leaving = self.conditions.leaving.get(key).copied().unwrap_or_default();
-        let health = leaving.target.and_then(|target| self.health.get(&target)).copied().unwrap_or_default();
+        let leaving = self.conditions.leaving.get(key).cloned().unwrap_or_default();
+        let record = leaving.target.and_then(|target| self.health.get(&target));
         let left = leaving.deadline.map(|deadline| deadline.saturating_sub(self.now()));
         Ok(BackendStatus {
             leaving: true,
-            health: health.state(),
+            health: record.map_or(State::Unknown, |record| record.health.state()),
             drain_left_seconds: left.map(|left| left.as_secs()),
             no_next_hop: reach(&self.conditions, key.mode, key.own.ip()).err().map(|reason| reason.to_string()),
             ..self.traffic_status(key)?
@@ -133,6 +153,11 @@ impl Agent {
             health: State::Unknown,
             since_seconds: None,
             last_failure: None,
+            last_output: None,
+            certificate: None,
+            agent_says: None,
+            weight_percent: 100,
+            backup: false,
             draining: false,
             disabled: false,
             draining_seconds: None,

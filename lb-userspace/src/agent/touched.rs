@@ -25,7 +25,9 @@ impl Index {
         for (number, service) in intent.services().iter().enumerate() {
             index.by_endpoint.insert(service.endpoint, number);
             for backend in &service.backends {
-                index.by_target.entry(backend.target).or_default().push(number);
+                for target in backend.targets() {
+                    index.by_target.entry(target.clone()).or_default().push(number);
+                }
                 index.by_address.entry(backend.endpoint.ip()).or_default().push(number);
             }
         }
@@ -56,7 +58,7 @@ impl Touched {
     /// All that goes by the health of a target.
     pub fn target(&mut self, target: &Target, index: &Index, conditions: &Conditions) {
         self.rest();
-        self.targets.insert(*target);
+        self.targets.insert(target.clone());
         self.services.extend(index.by_target.get(target).into_iter().flatten());
         for (key, _) in conditions.leaving.iter().filter(|(_, leaving)| leaving.target.as_ref() == Some(target)) {
             self.service(&key.service, index);
@@ -137,7 +139,7 @@ mod tests {
         let intent = intent();
         let mut conditions = Conditions::default();
         let [first, second, third] = intent.services() else { panic!("{intent:?}") };
-        let target = |service: &Service| service.backends[0].target;
+        let target = |service: &Service| service.backends[0].target.clone();
         assert_eq!(names(&intent, |touched, index| touched.target(&target(second), index, &conditions)), ["s1"]);
         assert_eq!(names(&intent, |touched, index| touched.target(&target(third), index, &conditions)), ["s2"]);
         let shared = target(second).address.ip();

@@ -4,6 +4,14 @@ use crate::changes::edit::{BackendState, Edit};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Whose health is meant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthQuery {
+    /// A service, a DNS name, an address or an address with port; default everything.
+    pub of: Option<String>,
+}
+
 /// What became of a change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {

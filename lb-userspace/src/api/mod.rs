@@ -6,7 +6,8 @@ mod refusal;
 mod routes;
 
 pub use message::{
-    BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, Interfaces, NameRequest, StaleStatus,
+    BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, NameRequest,
+    StaleStatus,
 };
 pub use refusal::{Kind, Refusal};
 pub use routes::PREFIX;
@@ -14,7 +15,7 @@ pub use routes::PREFIX;
 use crate::{
     changes::edit::Edit,
     model::explain::{Ask, Explanation},
-    status::{AnswerDetail, AnswerList, Status, TopName},
+    status::{AnswerDetail, AnswerList, HealthReport, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{Mode, umask};
@@ -32,6 +33,13 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub enum Command {
     /// What is the state of everything?
     Status(Reply<Status>),
+    /// What do the health checks say?
+    Health {
+        /// Of what: a service, a DNS name, an address; default of everything.
+        of: Option<String>,
+        /// What they say.
+        reply: Reply<HealthReport>,
+    },
     /// Edit the config's document and take it up.
     Change(Edit, Reply<Done>),
     /// Which edits are there?

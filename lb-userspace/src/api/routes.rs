@@ -1,12 +1,13 @@
 //! The resources, each with the command that it becomes.
 
 use super::{
-    BackendChange, ChangeList, Command, ConfigText, Diff, Done, Export, Interfaces, Kind, NameRequest, Refusal, Reply,
+    BackendChange, ChangeList, Command, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, Kind, NameRequest,
+    Refusal, Reply,
 };
 use crate::{
     changes::edit::{BackendState, Edit, Written, as_in_commands},
     model::explain::{Ask, Explanation},
-    status::{AnswerDetail, AnswerList, BackendStatus, ServiceStatus, Status, TopName},
+    status::{AnswerDetail, AnswerList, BackendStatus, HealthReport, ServiceStatus, Status, TopName},
 };
 use axum::{
     Json, Router,
@@ -35,6 +36,7 @@ type Created<T> = Result<(StatusCode, Json<T>), Refusal>;
 pub fn resources() -> Vec<(&'static str, &'static [&'static str], MethodRouter<Sender>)> {
     vec![
         ("/status", &["get"], get(status)),
+        ("/health", &["get"], get(health)),
         ("/services", &["get", "post"], get(services).post(add_service)),
         ("/services/{service}", &["get", "delete"], get(service).delete(remove_service)),
         ("/services/{service}/backends", &["get", "post"], get(backends).post(add_backend)),
@@ -115,6 +117,10 @@ async fn read<T: DeserializeOwned>(body: Body, most: usize) -> Result<T, Refusal
 
 async fn status(commands: Commands) -> Answer<Status> {
     ask(commands, Command::Status).await.map(Json)
+}
+
+async fn health(commands: Commands, Query(wanted): Query<HealthQuery>) -> Answer<HealthReport> {
+    ask(commands, |reply| Command::Health { of: wanted.of, reply }).await.map(Json)
 }
 
 async fn services(commands: Commands) -> Answer<Vec<ServiceStatus>> {

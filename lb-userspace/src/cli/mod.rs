@@ -7,6 +7,7 @@ mod decap;
 mod detach;
 mod dns;
 mod explain;
+mod health;
 mod run;
 mod status;
 
@@ -50,6 +51,16 @@ enum Verb {
     },
     /// Show services, backends, DNS and where packets went.
     Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        agent: Agent,
+    },
+    /// Show what the health checks say: state, last answer, and the last turns with their reasons.
+    Health {
+        /// Only of this: the name of a service or a DNS name, an address, or an address with port.
+        of: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -112,6 +123,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Run { config } => run::run(&config),
         Verb::Check { file } => check::check(&file),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
+        Verb::Health { of, json, agent } => wait(health::health(&agent.socket, of.as_deref(), json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
         Verb::Explain(verb) => wait(explain::explain(verb)),
         Verb::Service(verb) => wait(change::service(verb)),

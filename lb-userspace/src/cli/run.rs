@@ -3,15 +3,20 @@
 use crate::{
     agent,
     changes::state::DEFAULT_STATE,
-    kernel::{load::Pins, privileges},
+    kernel::{echo::echo_socket, load::Pins, privileges},
+    probe::Echoes,
 };
 use anyhow::Result;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
     env,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
 };
 use tracing_subscriber::EnvFilter;
+
+/// Sockets of probes, of the API and of DNS by TCP, with room to spare.
+const OPEN_FILES: u64 = 16_384;
 
 /// Runs the agent. `RUST_LOG` chooses what is logged, by default what an operator wants to know.
 pub fn run(config: &Path) -> Result<()> {
@@ -23,8 +28,19 @@ pub fn run(config: &Path) -> Result<()> {
     // Mounting and making folders takes more privileges than running. Given up before there are threads, or each would have its
     // own.
     let pins = Pins::hold(intent.pins())?;
+    let [ipv4, ipv6] = [true, false].map(|ipv4| {
+        echo_socket(ipv4)
+            .inspect_err(|error| tracing::warn!(ipv4, %error, "no socket for checks of the kind icmp"))
+            .ok()
+    });
+    more_files();
     privileges::give_up()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(document, intent, pins))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(
+        document,
+        intent,
+        pins,
+        Echoes::new(ipv4, ipv6),
+    ))
 }
 
 /// Where the state is: as the config says, or as systemd does, which may name several folders.
@@ -32,4 +48,15 @@ fn state_folder(written: Option<&str>) -> PathBuf {
     let of_systemd =
         || env::var("STATE_DIRECTORY").ok()?.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from);
     written.map(PathBuf::from).or_else(of_systemd).unwrap_or_else(|| DEFAULT_STATE.into())
+}
+
+/// Probes and connections take more open files than a shell or systemd allow at first.
+fn more_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(OPEN_FILES);
+        if wanted > soft { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the number of open files");
+    }
 }

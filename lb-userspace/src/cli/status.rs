@@ -2,10 +2,15 @@
 
 use crate::{
     api::client,
+    model::{health::State, pool::Pool},
     status::{BackendStatus, ServiceStatus, Status},
 };
 use anyhow::Result;
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Prints the agent's status as text or as JSON.
 pub async fn status(socket: &Path, json: bool) -> Result<()> {
@@ -71,6 +76,10 @@ pub(super) fn service_line(service: &ServiceStatus) -> String {
 /// A service with its backends.
 pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
     let mut lines = vec![service_line(service)];
+    match service.pool {
+        Pool::Main => (),
+        pool => lines.push(format!("  {pool}; minimum_healthy is {}", service.minimum_healthy)),
+    }
     lines.push(row(["backend", "weight", "state", "packets", "bytes", "flows"].map(ToString::to_string)));
     for backend in &service.backends {
         let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
@@ -81,7 +90,15 @@ pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
         }
         if let Some(failure) = &backend.last_failure {
             let since = backend.since_seconds.map(|seconds| format!(", {} for {seconds} s", backend.health));
-            lines.push(format!("    last probe: {failure}{}", since.unwrap_or_default()));
+            let output = backend.last_output.iter().map(|output| format!(" ({output})")).collect::<String>();
+            lines.push(format!("    last probe: {failure}{output}{}", since.unwrap_or_default()));
+        }
+        lines.extend(backend.agent_says.iter().map(|says| format!("    agent: {says}")));
+        if backend.weight_percent != 100 {
+            lines.push(format!("    takes {} % of its weight", backend.weight_percent));
+        }
+        if let Some(certificate) = &backend.certificate {
+            lines.push(format!("    {}", certificate.told(unix_seconds())));
         }
         if let Some(reason) = &backend.no_next_hop {
             lines.push(format!("    no next hop: {reason}"));
@@ -113,8 +130,14 @@ pub(super) fn state(backend: &BackendStatus) -> String {
         BackendStatus { drained: true, .. } => "drained".into(),
         BackendStatus { draining: true, .. } => "draining".into(),
         BackendStatus { disabled: true, .. } => "disabled".into(),
+        BackendStatus { backup: true, serving: false, health: State::Up, .. } => "backup".into(),
         _ => backend.health.to_string(),
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// For how long it has been drained, and for how long it will be.

@@ -156,6 +156,36 @@ pub enum Problem {
     // Checks.
     #[error("timeout_ms {timeout} is longer than interval_ms {interval}; write {interval} or less")]
     TimeoutBeyondInterval { timeout: u32, interval: u32 },
+    #[error("`{key}` means something only with kind = {kinds}; write that, or leave it out")]
+    OtherKind { key: &'static str, kinds: &'static str },
+    #[error("`{key}` means something only with `flap_turns`; write flap_turns = 4, or leave it out")]
+    WithoutFlapTurns { key: &'static str },
+    #[error("`port` means nothing with kind = \"icmp\"; leave it out")]
+    PortOfIcmp,
+    #[error("path `{path}` is none of a page; begin it with `/`, and write what is not a letter or digit as in %20")]
+    HttpPath { path: String },
+    #[error("{what} `{value}` is not the name of a host; write one such as www.example.com")]
+    HostName { what: &'static str, value: String },
+    #[error("status `{value}` is no range of statuses; write one such as \"200-399\" or \"200,301-302\"")]
+    StatusRange { value: String },
+    #[error("`body` is never in an answer to HEAD; write method = \"GET\", or leave `body` out")]
+    BodyOfHead,
+    #[error("cannot read ca_file {}: {error}; write the path of a PEM file, from the config's folder", path.display())]
+    AuthoritiesFile { path: PathBuf, error: io::Error },
+    #[error("the file has no certificates that can be read; write a PEM file with those of the authorities")]
+    NoAuthorities,
+    #[error("`ca_file` means nothing with verify = false; leave one of them out")]
+    AuthoritiesUnused,
+    #[error("{address} is never in the answer that is expected; write its type, A or AAAA, and rcode = \"NOERROR\"")]
+    NeverAnswered { address: IpAddr },
+    #[error("`{key}` is empty; leave it out")]
+    EmptyText { key: &'static str },
+    #[error("{key} `{value}` is not `hex:` and pairs of hexadecimal digits; write one such as \"hex:00ff\"")]
+    NotHex { key: &'static str, value: String },
+    #[error("`{key}` has {length} bytes; write at most {most}, which fit a datagram on every link")]
+    LongDatagram { key: &'static str, length: usize, most: usize },
+    #[error("check `{check}` asks no agent; write the name of a check with kind = \"agent\"")]
+    NotAnAgent { check: String },
     #[error("there is no check `{check}`; {}", checks(known))]
     UnknownCheck { check: String, known: Vec<String> },
     #[error("check `{check}` has no port, and {user} needs one to connect to; write `port` in [check.{check}]")]
@@ -196,6 +226,12 @@ pub enum Problem {
     NoBackends,
     #[error("`drain_seconds` is for backends with state = \"drain\"; write that, or leave it out")]
     NotDrained,
+    #[error("every backend that has a weight is a backup; leave `backup` out for one")]
+    OnlyBackups,
+    #[error(
+        "minimum_healthy {minimum} is more than there are backends with a weight that are no backups; write at most {most}"
+    )]
+    MinimumBeyondBackends { minimum: u32, most: usize },
     #[error("every backend has weight 0, so none takes traffic; write a weight of 1 or more for one")]
     NoWeight,
     #[error(

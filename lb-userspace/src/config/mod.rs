@@ -10,6 +10,7 @@ pub use error::{ConfigError, ConfigErrors, Place, Problem};
 
 use schema::{File, Secret};
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -27,6 +28,7 @@ pub struct Config {
     file: File,
     secret_of_file: Option<Secret>,
     cookie_secret_of_file: Option<Secret>,
+    authorities: BTreeMap<String, Vec<u8>>,
     records: Vec<RecordsText>,
     source: Source,
 }
@@ -49,7 +51,14 @@ impl Config {
             let span = error.span().unwrap_or_default();
             source.errors(span, Problem::from_toml(error.message()))
         })?;
-        let mut config = Self { file, secret_of_file: None, cookie_secret_of_file: None, records: Vec::new(), source };
+        let mut config = Self {
+            file,
+            secret_of_file: None,
+            cookie_secret_of_file: None,
+            authorities: BTreeMap::new(),
+            records: Vec::new(),
+            source,
+        };
         config.read_files()?;
         Ok(config)
     }
@@ -57,6 +66,16 @@ impl Config {
     /// Reads the files that are named.
     fn read_files(&mut self) -> Result<(), ConfigErrors> {
         self.secret_of_file = self.file.secret_file.as_ref().map(|name| self.secret(name)).transpose()?;
+        let named = self.file.check.values().filter_map(|check| check.ca_file.as_ref());
+        let authorities = named.map(|name| {
+            let path = self.beside(name);
+            let read = fs::read(&path).map_err(|error| {
+                let path = path.clone();
+                self.source.errors(name.span(), Problem::AuthoritiesFile { path, error })
+            })?;
+            Ok((name.get_ref().clone(), read))
+        });
+        self.authorities = authorities.collect::<Result<_, _>>()?;
         let Some(dns) = &self.file.dns else {
             return Ok(());
         };
@@ -104,6 +123,11 @@ impl Config {
     /// What is in the file that `cookie_secret_file` names.
     pub fn cookie_secret_of_file(&self) -> Option<&Secret> {
         self.cookie_secret_of_file.as_ref()
+    }
+
+    /// What is in a file that a check names as `ca_file`.
+    pub fn authorities_of_file(&self, name: &str) -> Option<&[u8]> {
+        self.authorities.get(name).map(Vec::as_slice)
     }
 
     /// The files that `[[dns.records]]` name, in their order.

@@ -55,9 +55,11 @@ pub struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// What is done: `tcp` (a connection is opened; the default).
+    /// What is done: `tcp` (a connection is opened; the default), `http` or `https` (a page is asked for), `dns` (a question is asked),
+    /// `udp` (a datagram is sent; a port that is said to be unreachable is down), `icmp` (an echo request is sent), `agent` (the backend's
+    /// agent is asked, HAProxy's agent-check: up, down, drain, maint, ready and the weight in percent).
     pub kind: Written<String>,
-    /// The port to connect to; default the backend's.
+    /// The port to connect to; default the backend's. `agent` needs one, `icmp` takes none.
     pub port: Written<i64>,
     /// Milliseconds from one check to the next; default 1000.
     pub interval_ms: Written<i64>,
@@ -67,6 +69,52 @@ pub struct Check {
     pub rise: Written<i64>,
     /// Failures in a row that take a target down; default 3.
     pub fall: Written<i64>,
+    /// Percent of the interval by which it is longer or shorter by chance, so that many checks do not come at once; default 10.
+    pub jitter_percent: Written<i64>,
+    /// Seconds for which the weight rises after a target has come back; default 0.
+    pub slow_start_seconds: Written<i64>,
+    /// So many turns to down within `flap_window_seconds` hold a target down for a while; default: nothing does.
+    pub flap_turns: Written<i64>,
+    /// See `flap_turns`; default 60.
+    pub flap_window_seconds: Written<i64>,
+    /// For how long it is held down the first time, and twice as long each further time until it stays up for a whole window; default 30.
+    pub flap_hold_seconds: Written<i64>,
+    /// The longest that it is held down; default 600.
+    pub flap_hold_most_seconds: Written<i64>,
+    /// `http`: `GET` (the default) or `HEAD`.
+    pub method: Written<String>,
+    /// `http`: path and query; default `/`.
+    pub path: Written<String>,
+    /// `http`: the header `Host`; default the target's address.
+    pub host: Written<String>,
+    /// `http`: the statuses that are right, `"200"`, `"200-399"` or several of these between commas; default `"200-399"`.
+    pub status: Written<String>,
+    /// `http`: what has to be in the first 64 KiB of the page, as it is written there.
+    pub body: Written<String>,
+    /// `https`: the name that the server is asked for and that its certificate has to cover; default `host`, or else the address.
+    pub server_name: Written<String>,
+    /// `https`: a file (PEM), absolute or from the config's folder, with the authorities that certificates may be signed by; default those
+    /// that the system trusts.
+    pub ca_file: Written<String>,
+    /// `https`: false: any certificate will do; what is wrong with it is only shown. Default true.
+    pub verify: Written<bool>,
+    /// `dns`: the name that is asked for; required.
+    pub name: Written<String>,
+    /// `dns`: the type: `A` (the default), `AAAA`, `CNAME`, `MX`, `NS`, `SOA`, `SRV` or `TXT`.
+    #[serde(rename = "type")]
+    pub record: Written<String>,
+    /// `dns`: the response code that is right: `NOERROR` (the default), `NXDOMAIN`, `SERVFAIL` or `REFUSED`.
+    pub rcode: Written<String>,
+    /// `dns`: an address that has to be among the answers.
+    pub address: Written<String>,
+    /// `udp`, `agent`: what is sent. Bytes are written as `"hex:00ff"`. Default nothing: an empty datagram, or for `agent` no bytes.
+    pub send: Written<String>,
+    /// `udp`: what the answer has to begin with, written like `send`; default: silence is right as well.
+    pub expect: Written<String>,
+    /// `agent`: the least percentage that counts: what says less, 0 too, is taken for that; default 10.
+    pub weight_floor_percent: Written<i64>,
+    /// `agent`: a percentage counts only if it differs by so much from what holds; default 5.
+    pub weight_step_percent: Written<i64>,
 }
 
 /// An address, port and protocol that clients connect to, `[[service]]`.
@@ -101,6 +149,14 @@ pub struct Service {
     /// The name of the backends' health check; default a TCP check of the backend's port. UDP services and those on any port need
     /// one with a port.
     pub check: Written<String>,
+    /// The name of a check of the kind `agent` that is asked besides `check`: by what it says a backend has a part of its weight, takes no
+    /// new flows, or none. That it can't be reached changes nothing.
+    pub agent: Written<String>,
+    /// How many backends other than backups have to be up; default 1. If fewer are, those with `backup` take flows too.
+    pub minimum_healthy: Written<i64>,
+    /// What becomes of the flows if fewer are up, backups included: `healthy` (those that are up take all; the default) or `fail-open` (all
+    /// backends take flows as if they were up).
+    pub below_minimum: Written<String>,
     /// The backends, each `[[service.backend]]`; at least one.
     #[serde(default)]
     pub backend: List<Table<Backend>>,
@@ -121,6 +177,8 @@ pub struct Backend {
     pub state: Written<String>,
     /// Seconds after which its flows are given up, only with state `drain`; default `drain_seconds` of `[tracking]`.
     pub drain_seconds: Written<i64>,
+    /// Whether it takes flows only while fewer than `minimum_healthy` of the others are up; default false.
+    pub backup: Written<bool>,
 }
 
 /// DNS, `[dns]`.

@@ -4,6 +4,7 @@ mod answers;
 pub mod attach;
 mod batch;
 pub mod decap;
+pub mod echo;
 pub mod error;
 pub mod flows;
 pub mod load;

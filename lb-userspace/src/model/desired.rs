@@ -6,6 +6,8 @@ use super::{
     dns::names::Names,
     intent::{self, Intent, Mode, Service, Target, Tunnel},
     leaving::Leaving,
+    load::{Load, WHOLE},
+    pool::{self, Candidate, Pool},
     reach::{NoHop, Way, reach},
 };
 use crate::changes::edit::BackendState;
@@ -46,12 +48,22 @@ pub struct Conditions {
     /// What has been probed for so short a time that nothing is known of it yet. A service whose backends are among it gets no
     /// first table: each backend that comes up a moment later would have to take flows over from those before.
     pub undecided: HashSet<Target>,
+    /// How much of their weight targets take which do not take it whole.
+    pub loads: BTreeMap<Target, Load>,
     /// Ways to the backends, by address.
     pub ways: BTreeMap<IpAddr, Result<Way, NoHop>>,
     /// What the operator drains.
     pub drains: BTreeMap<Drain, Draining>,
     /// What is in the tables for its flows only.
     pub leaving: BTreeMap<BackendKey, Leaving>,
+}
+
+impl Conditions {
+    /// How much of its weight a backend takes.
+    pub fn load(&self, backend: &intent::Backend) -> Load {
+        let known = backend.targets().filter_map(|target| self.loads.get(target));
+        known.fold(Load::default(), |all, load| all.and(*load))
+    }
 }
 
 /// What is at an endpoint.
@@ -89,6 +101,8 @@ pub struct Balanced {
     pub least_slots: u32,
     /// Whether it gets no table yet, if it has none.
     pub undecided: bool,
+    /// Which of its backends take flows.
+    pub pool: Pool,
     /// Its backends, with a share of the slots or without; no two have the same key.
     pub backends: Vec<Share>,
 }
@@ -219,22 +233,24 @@ fn features(service: &Service) -> u64 {
 }
 
 fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Duration) -> Balanced {
-    let mut undecided = false;
+    let seen: Vec<Seen> = service.backends.iter().map(|one| Seen::new(service, one, conditions, now)).collect();
+    let undecided = seen.iter().any(|one| one.waits);
+    let candidates: Vec<Candidate> = seen.iter().map(|one| one.candidate).collect();
+    let pool = pool::pool(&candidates, service.minimum_healthy, service.fail_open, undecided);
+    let all_whole = seen.iter().all(|one| one.per_mille == WHOLE);
+    let most = seen.iter().map(Seen::weight).max().unwrap_or_default().max(1);
     let mut backends = Vec::with_capacity(service.backends.len());
-    for intent::Backend { endpoint, weight, target, state, .. } in &service.backends {
-        let drain = conditions.drains.get(&(service.endpoint, *endpoint));
-        let given_up = drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= now);
-        let is_disabled = *state == BackendState::Disabled;
-        let up = !is_disabled && conditions.up.contains(target);
+    for seen in &seen {
+        let intent::Backend { endpoint, weight, .. } = seen.backend;
+        let takes_flows = pool.takes(&seen.candidate);
         let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
-        let (backend, no_hop) = backend(&key, tunnel, conditions, up && !given_up);
-        let draining = if drain.is_some() { DRAINING } else { 0 };
+        let up = !seen.given_up && (seen.up || takes_flows);
+        let (backend, _) = backend(&key, tunnel, conditions, up);
+        let draining = if seen.drained { DRAINING } else { 0 };
         let backend = Backend { flags: backend.flags | draining, ..backend };
-        let takes_flows = drain.is_none() && backend.flags & DOWN == 0;
-        let waits =
-            !is_disabled && conditions.undecided.contains(target) || up && matches!(no_hop, Some(NoHop::Asked { .. }));
-        undecided |= waits && drain.is_none() && *weight > 0;
-        backends.push(Share { backend, weight: if takes_flows { *weight } else { 0 }, leaving: false });
+        // Parts of weights are told apart as finely as weights can be.
+        let share = if all_whole { *weight } else { (seen.weight() * MOST_WEIGHT).div_ceil(most) as u32 };
+        backends.push(Share { backend, weight: if takes_flows { share } else { 0 }, leaving: false });
     }
     for (key, leaving) in leaving_of(conditions, service.endpoint) {
         let (backend, _) = backend(key, tunnel, conditions, leaving.is_up(conditions, now));
@@ -245,7 +261,52 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
         slots: service.slots,
         least_slots: service.least_slots,
         undecided,
+        pool,
         backends,
+    }
+}
+
+/// The greatest weight that the slot tables tell apart from its neighbours.
+const MOST_WEIGHT: u64 = 65_535;
+
+/// A backend under the conditions of now.
+struct Seen<'a> {
+    backend: &'a intent::Backend,
+    candidate: Candidate,
+    /// Its check says so, and it has not said itself that it is down.
+    up: bool,
+    /// By the operator.
+    drained: bool,
+    /// Its flows are given up.
+    given_up: bool,
+    /// Something about it is not known yet.
+    waits: bool,
+    /// The part of its weight that it takes.
+    per_mille: u32,
+}
+
+impl<'a> Seen<'a> {
+    fn new(service: &Service, backend: &'a intent::Backend, conditions: &Conditions, now: Duration) -> Self {
+        let intent::Backend { endpoint, weight, target, backup, state, .. } = backend;
+        let is_disabled = *state == BackendState::Disabled;
+        let drain = conditions.drains.get(&(service.endpoint, *endpoint));
+        let drained = drain.is_some();
+        let given_up = drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= now);
+        let load = conditions.load(backend);
+        let up = !is_disabled && conditions.up.contains(target) && !load.down;
+        let hop = reach(conditions, service.mode, endpoint.ip());
+        let has_weight = *weight > 0 && load.per_mille > 0;
+        let able = !is_disabled && !drained && !load.drains && !load.down && has_weight && hop.is_ok();
+        let asked = matches!(hop, Err(NoHop::Asked { .. }));
+        let unknown = backend.targets().any(|target| conditions.undecided.contains(target));
+        let waits = (unknown || up && asked) && !is_disabled && !drained && has_weight;
+        let candidate = Candidate { able, up, backup: *backup };
+        Self { backend, candidate, up, drained, given_up, waits, per_mille: load.per_mille }
+    }
+
+    /// In thousandths.
+    fn weight(&self) -> u64 {
+        u64::from(self.backend.weight) * u64::from(self.per_mille)
     }
 }
 

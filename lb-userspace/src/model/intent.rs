@@ -16,6 +16,8 @@ mod tracking;
 mod tunnel;
 mod whole;
 
+pub use super::target::{AgentCheck, Authorities, Check, Damping, Datagram, Http, Kind, Lookup, Target, Tls};
+
 use super::dns::{
     data::{CNAME, Data},
     zone::Zone,
@@ -35,8 +37,7 @@ use lb_common::{
 };
 use std::{
     collections::BTreeSet,
-    fmt,
-    hash::{Hash, Hasher},
+    fmt, iter,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -139,8 +140,8 @@ impl Intent {
 
     /// Everything that is probed.
     pub fn targets(&self) -> BTreeSet<Target> {
-        let backends = self.services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
-        backends.chain(self.zone.targets()).collect()
+        let backends = self.services.iter().flat_map(|service| &service.backends).flat_map(Backend::targets);
+        backends.chain(self.zone.targets()).cloned().collect()
     }
 }
 
@@ -197,7 +198,11 @@ pub struct Service {
     pub claim: bool,
     /// Whether it answers echo requests to the address; the same for all services there.
     pub echo: bool,
-    /// Its backends as they are written; no two have the same endpoint, at least one has a weight.
+    /// How many backends other than backups have to be up, at least one.
+    pub minimum_healthy: u32,
+    /// Whether all take flows, up or not, if with the backups there are fewer.
+    pub fail_open: bool,
+    /// Its backends as they are written; no two have the same endpoint, at least one that is no backup has a weight.
     pub backends: Vec<Backend>,
 }
 
@@ -223,7 +228,7 @@ impl fmt::Display for Mode {
 }
 
 /// A server behind a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// Where it is: of the service's protocol, of its port unless the mode is `nat`, and of its family unless the
     /// mode is `tunnel`. Port 0: packets arrive at the port that they were sent to.
@@ -236,35 +241,17 @@ pub struct Backend {
     pub state: BackendState,
     /// After this its flows are given up if it is drained; none: as for all ([`Tracking::drain`]).
     pub drain: Option<Duration>,
+    /// The agent on it that is asked besides.
+    pub agent: Option<Target>,
+    /// It takes flows only if too few of the others are up.
+    pub backup: bool,
 }
 
-/// What is probed, and how. What shares a target shares one probe and one health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// Where to connect to.
-    pub address: SocketAddr,
-    /// How often, and what its results lead to.
-    pub check: Check,
-}
-
-/// By the address alone: few have two checks.
-impl Hash for Target {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.address.hash(state);
+impl Backend {
+    /// All that is probed for it.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        iter::once(&self.target).chain(&self.agent)
     }
-}
-
-/// How a target is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Check {
-    /// From one probe to the next.
-    pub interval: Duration,
-    /// After this an answer no longer counts; not longer than the interval.
-    pub timeout: Duration,
-    /// Successes in a row that bring the target up; at least one.
-    pub rise: u32,
-    /// Failures in a row that take it down; at least one.
-    pub fall: u32,
 }
 
 /// Where tunnels to backends come from; what is missing is not needed.
@@ -358,7 +345,7 @@ impl Name {
 }
 
 /// An address of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// It itself.
     pub address: IpAddr,

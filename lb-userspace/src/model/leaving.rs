@@ -13,7 +13,7 @@ use std::{
 };
 
 /// A backend that is leaving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leaving {
     /// What is probed for it; unknown after a restart.
     pub target: Option<Target>,
@@ -24,7 +24,7 @@ pub struct Leaving {
 impl Leaving {
     /// Whether its flows can stay with it.
     pub fn is_up(&self, conditions: &Conditions, now: Duration) -> bool {
-        let up = self.target.is_none_or(|target| conditions.up.contains(&target));
+        let up = self.target.as_ref().is_none_or(|target| conditions.up.contains(target));
         up && self.deadline.is_none_or(|deadline| deadline > now)
     }
 }
@@ -54,10 +54,10 @@ pub fn leaving(
             if key.mode == service.mode && stays.contains(&key.own) || key.mode == Mode::Nat && is_taken(&key.own) {
                 continue;
             }
-            let known = conditions.leaving.get(&key).copied().unwrap_or_else(|| {
+            let known = conditions.leaving.get(&key).cloned().unwrap_or_else(|| {
                 let drained = conditions.drains.get(&(key.service, key.own)).and_then(|drain| drain.deadline);
                 let deadline = drained.or_else(|| Some(now + intent.tracking().drain?));
-                Leaving { target: targets.get(&key).copied(), deadline }
+                Leaving { target: targets.get(&key).cloned(), deadline }
             });
             leaving.insert(key, known);
         }

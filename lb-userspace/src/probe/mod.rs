@@ -1,16 +1,35 @@
 //! Probes: each does one check of one target and returns what came of it.
 
+mod agent;
+mod dns;
+mod http;
+mod icmp;
+mod outcome;
+mod places;
 mod tcp;
+mod tls;
+mod udp;
 
-use crate::model::{health::Failure, intent::Target};
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::AbortHandle,
-    time::{Instant, MissedTickBehavior, interval_at},
+pub use icmp::Echoes;
+pub use outcome::Outcome;
+
+use crate::model::{
+    intent::{Kind, Target},
+    schedule,
 };
+use places::Places;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tls::Clients;
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
-/// Probes under way at once: bounds the sockets that probing needs.
+/// Probes under way at once, of those targets that answer: bounds the sockets that probing needs.
 pub const CONCURRENT: usize = 512;
 
 /// What came of a probe.
@@ -18,24 +37,72 @@ pub const CONCURRENT: usize = 512;
 pub struct Probed {
     /// What was probed.
     pub target: Target,
-    /// Whether it answered.
-    pub result: Result<(), Failure>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
 }
 
-/// Probes a target again and again, the first time at once.
-pub fn start(target: Target, places: Arc<Semaphore>, results: mpsc::Sender<Probed>) -> AbortHandle {
-    let repeat = async move {
-        let mut ticks = interval_at(Instant::now(), target.check.interval.max(Duration::from_millis(1)));
-        // A probe that took long delays the next one; it does not make two follow each other at once.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let Ok(_place) = places.acquire().await else { return };
-            let result = tcp::probe(target.address, target.check.timeout).await;
-            if results.send(Probed { target, result }).await.is_err() {
+/// What all probes share.
+pub struct Prober {
+    places: Places,
+    clients: Clients,
+    echoes: Echoes,
+    results: mpsc::Sender<Probed>,
+    not_probed: AtomicU64,
+}
+
+impl Prober {
+    /// That says what came of its probes to `results`.
+    pub fn new(echoes: Echoes, results: mpsc::Sender<Probed>) -> Arc<Self> {
+        let (places, clients) = (Places::new(CONCURRENT), Clients::default());
+        Arc::new(Self { places, clients, echoes, results, not_probed: AtomicU64::new(0) })
+    }
+
+    /// Probes a target again and again, the first time at once.
+    pub fn start(self: &Arc<Self>, target: Target) -> AbortHandle {
+        tokio::spawn(Arc::clone(self).repeat(target)).abort_handle()
+    }
+
+    async fn repeat(self: Arc<Self>, target: Target) {
+        let chance = RandomState::new();
+        let mut hangs = false;
+        for round in 0_u64.. {
+            let Some(place) = self.places.take(hangs).await else { return };
+            let began = Instant::now();
+            let outcome = self.once(&target).await;
+            let took = began.elapsed();
+            drop(place);
+            hangs = outcome.hangs();
+            // What this machine could not do says nothing about the target.
+            if let Some(error) = outcome.own_fault() {
+                // Where one socket is too many, thousands are.
+                let before = self.not_probed.fetch_add(1, Ordering::Relaxed);
+                if (before + 1).is_power_of_two() {
+                    tracing::warn!(target = %target.address, %error, times = before + 1, "not probed");
+                }
+            } else if self.results.send(Probed { target: target.clone(), outcome, took }).await.is_err() {
                 return;
             }
+            // From the start of one probe to that of the next; one that waited for its place delays what follows.
+            let pause = schedule::pause(&target.check, round, chance.hash_one(round));
+            sleep(pause.saturating_sub(took)).await;
         }
-    };
-    tokio::spawn(repeat).abort_handle()
+    }
+
+    /// Does the check once.
+    async fn once(&self, target: &Target) -> Outcome {
+        let (address, limit) = (target.address, target.check.timeout);
+        let done = async {
+            match &target.check.kind {
+                Kind::Tcp => tcp::probe(address).await,
+                Kind::Http(http) => http::probe(address, http, &self.clients).await,
+                Kind::Dns(lookup) => dns::probe(address, lookup).await,
+                Kind::Udp(datagram) => udp::probe(address, datagram, limit).await,
+                Kind::Icmp => self.echoes.probe(address.ip()).await,
+                Kind::Agent(agent) => agent::probe(address, agent).await,
+            }
+        };
+        tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Outcome::timed_out())
+    }
 }

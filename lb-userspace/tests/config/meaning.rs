@@ -18,20 +18,24 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
-fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Check {
-    Check { interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout), rise, fall }
+fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Arc<Check> {
+    let [interval, timeout] = [interval, timeout].map(Duration::from_millis);
+    Arc::new(Check { interval, timeout, rise, fall, ..Check::default() })
 }
 
-fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: Check) -> Backend {
+fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: &Arc<Check>) -> Backend {
     let address: IpAddr = address.parse().unwrap();
-    let target = Target { address: SocketAddr::new(address, probed), check };
+    let target = Target { address: SocketAddr::new(address, probed), check: Arc::clone(check) };
     Backend {
         endpoint: Endpoint::new(address, protocol, port),
         weight,
         target,
+        agent: None,
+        backup: false,
         state: BackendState::Active,
         drain: None,
     }
@@ -57,7 +61,12 @@ fn every_key_has_its_meaning() {
             moves: false,
             claim: false,
             echo: true,
-            backends: vec![backend("10.0.0.11", TCP, 8_080, 10, 8_080, own), backend("10.0.0.12", TCP, 80, 1, 80, own)],
+            minimum_healthy: 1,
+            fail_open: false,
+            backends: vec![
+                backend("10.0.0.11", TCP, 8_080, 10, 8_080, &own),
+                backend("10.0.0.12", TCP, 80, 1, 80, &own),
+            ],
         },
         Service {
             name: "quic".into(),
@@ -68,7 +77,12 @@ fn every_key_has_its_meaning() {
             moves: false,
             claim: true,
             echo: true,
-            backends: vec![backend("fd00::11", UDP, 443, 0, 8_081, web), backend("fd00::12", UDP, 443, 1, 8_081, web)],
+            minimum_healthy: 1,
+            fail_open: false,
+            backends: vec![
+                backend("fd00::11", UDP, 443, 0, 8_081, &web),
+                backend("fd00::12", UDP, 443, 1, 8_081, &web),
+            ],
         },
         Service {
             name: "all".into(),
@@ -79,14 +93,16 @@ fn every_key_has_its_meaning() {
             moves: true,
             claim: true,
             echo: false,
-            backends: vec![backend("10.0.0.31", UDP, 0, 1, 8_081, web), backend("fd00::32", UDP, 0, 1, 8_081, web)],
+            minimum_healthy: 1,
+            fail_open: false,
+            backends: vec![backend("10.0.0.31", UDP, 0, 1, 8_081, &web), backend("fd00::32", UDP, 0, 1, 8_081, &web)],
         },
     ];
     assert_eq!(intent.services(), services);
     let listens: [SocketAddr; 2] = ["192.0.2.53:5353".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()];
     assert_eq!(intent.dns(), listens);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-    let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: web };
+    let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: Arc::clone(&web) };
     let plain = |text: &str, target| Address { address: address(text), weight: 1, tier: 1, target };
     let name = |name: &str, wire: &[u8], ttl_seconds, addresses: &[Address]| Name {
         name: name.into(),
@@ -104,7 +120,7 @@ fn every_key_has_its_meaning() {
         name("_srv.x-1.example", b"\x04_srv\x03x-1\x07example\0", 30, &[plain("10.0.0.13", None)]),
     ];
     assert_eq!(intent.names(), names);
-    let backends = services.iter().flat_map(|service| &service.backends).map(|backend| backend.target);
+    let backends = services.iter().flat_map(|service| &service.backends).map(|backend| backend.target.clone());
     let targets: BTreeSet<Target> = backends.chain(["10.0.0.11", "2001:db8::11"].map(target)).collect();
     assert_eq!(intent.targets(), targets);
     let sources = |text: &str, prefix| Some(Sources::new(address(text), prefix));
@@ -133,7 +149,7 @@ fn what_is_left_out_has_a_default() {
     let [service] = intent.services() else { panic!("{:?}", intent.services()) };
     assert_eq!((service.slots, service.claim, service.endpoint.protocol()), (251, true, TCP));
     assert_eq!((service.echo, service.moves), (true, false));
-    assert_eq!(service.backends, [backend("10.0.0.11", TCP, 80, 1, 80, check(1_000, 500, 2, 3))]);
+    assert_eq!(service.backends, [backend("10.0.0.11", TCP, 80, 1, 80, &check(1_000, 500, 2, 3))]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn every_key_has_its_meaning() {
     assert_eq!((weighted.policy, weighted.minimum_healthy), (Policy::Weighted, 2));
     assert_eq!(weighted.below_minimum, Below::Fallback(vec!["192.0.2.99".parse().unwrap()]));
     let addresses =
-        weighted.addresses.iter().map(|one| (one.weight, one.tier, one.target.unwrap().address.to_string()));
+        weighted.addresses.iter().map(|one| (one.weight, one.tier, one.target.as_ref().unwrap().address.to_string()));
     assert_eq!(addresses.collect::<Vec<_>>(), [(1, 1, "192.0.2.1:80".into()), (3, 1, "192.0.2.2:81".into())]);
     assert_eq!((failover.policy, &failover.below_minimum), (Policy::Failover, &Below::FailOpen));
     assert_eq!(failover.addresses.iter().map(|one| one.tier).collect::<Vec<_>>(), [1, 2]);

@@ -307,3 +307,33 @@ fn ports_of_tunnels() {
          \"nat\"",
     );
 }
+
+const POOLS: &str = "interfaces = [\"eth0\"]\nsecret = \"0123456789abcdef\"\n[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\n\
+                     port = 80\nmode = \"dsr\"\nminimum_healthy = 2\nbelow_minimum = \"fail-open\"\n\
+                     [[service.backend]]\naddress = \"10.0.0.1\"\n[[service.backend]]\naddress = \"10.0.0.2\"\n\
+                     [[service.backend]]\naddress = \"10.0.0.3\"\nbackup = true\n";
+
+#[test]
+fn backups_and_a_minimum() {
+    let right = intent(POOLS).unwrap();
+    let service = &right.services()[0];
+    assert_eq!((service.minimum_healthy, service.fail_open), (2, true));
+    assert_eq!(service.backends.iter().map(|backend| backend.backup).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(
+        errors(&POOLS.replace("minimum_healthy = 2", "minimum_healthy = 3")),
+        "config:8: service `s`: minimum_healthy 3 is more than there are backends with a weight that are no backups; write at most 2"
+    );
+    assert_eq!(
+        errors(&POOLS.replace("minimum_healthy = 2", "minimum_healthy = 0")),
+        "config:8: service `s`: minimum_healthy 0 is out of range; write 1 to 1000000"
+    );
+    assert_eq!(
+        errors(&POOLS.replace("fail-open", "fail")),
+        "config:9: service `s`: below_minimum `fail` is unknown; write \"healthy\" or \"fail-open\""
+    );
+    let backups = POOLS.replace("minimum_healthy = 2", "").replace(".1\"\n[", ".1\"\nbackup = true\n[");
+    assert_eq!(
+        errors(&backups.replace(".2\"\n[", ".2\"\nbackup = true\n[")),
+        "config:3: service `s`: every backend that has a weight is a backup; leave `backup` out for one"
+    );
+}

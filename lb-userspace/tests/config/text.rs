@@ -25,7 +25,7 @@ fn unknown_keys() {
         "weight = 10",
         "wait = 10",
         "config:32: unknown key `wait`; the keys here are `address`, `port`, `weight`, `state`, \
-         `drain_seconds`",
+         `drain_seconds`, `backup`",
     );
 }
 

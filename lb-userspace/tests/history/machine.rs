@@ -120,7 +120,7 @@ impl Machine {
     }
 
     fn note_health(&mut self) {
-        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target);
+        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target.clone());
         let known = self.intent.targets().into_iter().chain(leaving);
         let up = known
             .filter(|target| (0..BACKENDS).any(|number| self.up[number] && address(number) == target.address.ip()));
@@ -266,7 +266,7 @@ fn service() -> Endpoint {
 fn targets(intent: &Intent) -> BTreeMap<BackendKey, Target> {
     let service = &intent.services()[0];
     let target = |backend: &lb_userspace::model::intent::Backend| {
-        (BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode }, backend.target)
+        (BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode }, backend.target.clone())
     };
     service.backends.iter().map(target).collect()
 }

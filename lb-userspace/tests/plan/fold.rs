@@ -210,7 +210,7 @@ fn deadlines_of_who_leaves() {
     let conditions = Default::default();
     let found = leaving(&world.actual, &world.intent, &conditions, &BTreeMap::new(), world.now());
     let fresh = Leaving { target: None, deadline: Some(Duration::from_secs(110)) };
-    assert_eq!(found, BTreeMap::from([(key(1), fresh), (key(2), fresh)]));
+    assert_eq!(found, BTreeMap::from([(key(1), fresh.clone()), (key(2), fresh)]));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use lb_userspace::model::{
     intent::Limits,
     op::Op,
     plan::{Full, plan},
+    pool::Pool,
 };
 use proptest::prelude::*;
 use std::{
@@ -59,7 +60,7 @@ fn put(desired: &mut Desired, endpoint: Endpoint, wanted: Wanted) {
 }
 
 fn balanced(backends: Vec<Share>) -> Balanced {
-    Balanced { flags: 0, slots: SLOTS, least_slots: 1, undecided: false, backends }
+    Balanced { flags: 0, slots: SLOTS, least_slots: 1, undecided: false, pool: Pool::Main, backends }
 }
 
 /// Each weight goes with whether the backend is up.

@@ -115,7 +115,7 @@ impl World {
         for service in before.services() {
             for backend in &service.backends {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-                targets.insert(key, backend.target);
+                targets.insert(key, backend.target.clone());
             }
         }
         self.conditions.leaving = leaving(&self.actual, &self.intent, &self.conditions, &targets, self.now());
@@ -132,13 +132,13 @@ impl World {
         let services = self.intent.services().iter().flat_map(|service| &service.backends);
         for backend in services.filter(|backend| backend.endpoint == own) {
             if up {
-                self.conditions.up.insert(backend.target);
+                self.conditions.up.insert(backend.target.clone());
             } else {
                 self.conditions.up.remove(&backend.target);
             }
         }
         let leaving = self.conditions.leaving.iter().filter(|(key, _)| key.own == own);
-        for target in leaving.filter_map(|(_, leaving)| leaving.target) {
+        for target in leaving.filter_map(|(_, leaving)| leaving.target.clone()) {
             if !up {
                 self.conditions.up.remove(&target);
             }

@@ -160,7 +160,7 @@ impl World {
     }
 
     fn note_health(&mut self) {
-        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target);
+        let leaving = self.conditions.leaving.values().filter_map(|leaving| leaving.target.clone());
         let known = self.intent.iter().flat_map(Intent::targets).chain(leaving);
         self.conditions.up = known.filter(|target| !self.down.contains(&target.address.ip())).collect();
         self.renewed = true;
@@ -330,7 +330,7 @@ fn backends(intent: &Intent) -> impl Iterator<Item = (BackendKey, Target)> {
     intent.services().iter().flat_map(|service| {
         service.backends.iter().map(|backend| {
             let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
-            (key, backend.target)
+            (key, backend.target.clone())
         })
     })
 }

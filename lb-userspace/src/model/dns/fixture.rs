@@ -9,7 +9,6 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 /// A name as on the wire.
@@ -21,12 +20,12 @@ pub(crate) fn wire(name: &str) -> Vec<u8> {
 /// Names with addresses, each with whether it is up; more than a config may have.
 pub(crate) fn names(all: &[(&str, Vec<(IpAddr, bool)>)], server: Server) -> Names {
     let mut up = BTreeSet::new();
-    let check = Check { interval: Duration::ZERO, timeout: Duration::ZERO, rise: 1, fall: 1 };
+    let check = Arc::new(Check::default());
     let names = all.iter().enumerate().map(|(number, (name, addresses))| {
         let addresses = addresses.iter().map(|(address, is_up)| {
             // Each name has targets of its own.
-            let target = Target { address: SocketAddr::new(*address, 1 + number as u16), check };
-            up.extend(is_up.then_some(target));
+            let target = Target { address: SocketAddr::new(*address, 1 + number as u16), check: Arc::clone(&check) };
+            up.extend(is_up.then(|| target.clone()));
             Address { address: *address, weight: 1, tier: 1, target: Some(target) }
         });
         Name {

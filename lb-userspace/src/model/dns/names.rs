@@ -140,7 +140,7 @@ impl Names {
 
 impl State {
     fn new(name: &Name, up: &BTreeSet<Target>) -> Self {
-        let is_up = |address: &Address| address.target.is_none_or(|target| up.contains(&target));
+        let is_up = |address: &Address| address.target.as_ref().is_none_or(|target| up.contains(target));
         Self { up: name.addresses.iter().map(is_up).collect(), rendered: OnceLock::new() }
     }
 }

@@ -54,8 +54,8 @@ impl Zone {
         let by_wire = names.iter().enumerate().map(|(number, name)| (Arc::clone(&name.wire), number)).collect();
         let mut dependents: BTreeMap<Target, Vec<usize>> = BTreeMap::new();
         for (number, name) in names.iter().enumerate() {
-            for target in name.addresses.iter().filter_map(|address| address.target) {
-                let numbers = dependents.entry(target).or_default();
+            for target in name.addresses.iter().filter_map(|address| address.target.as_ref()) {
+                let numbers = dependents.entry(target.clone()).or_default();
                 if numbers.last() != Some(&number) {
                     numbers.push(number);
                 }
@@ -106,8 +106,8 @@ impl Zone {
     }
 
     /// Everything that is probed for names.
-    pub fn targets(&self) -> impl Iterator<Item = Target> {
-        self.dependents.keys().copied()
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.dependents.keys()
     }
 
     /// What there is at a name in lower case; nothing if it is not ours to say.

@@ -79,11 +79,11 @@ fn take_name(
 }
 
 fn addresses(written: &schema::Name, checks: &Checks, policy: Option<Policy>, part: &mut Part<'_, '_>) -> Vec<Address> {
-    let common = written.check.as_ref().map(|check| checks.named_with_port(check, "a name", part));
+    let common = written.check.as_ref().map(|check| checks.named_with_port(check, "a name", false, part));
     let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
     for written in &written.addresses {
-        let Some(address) = address(written, checks, common, policy, part) else { continue };
+        let Some(address) = address(written, checks, common.clone(), policy, part) else { continue };
         if !seen.insert(address.address) {
             part.report(written, Problem::DuplicateAddress { address: address.address });
         }
@@ -131,7 +131,7 @@ fn address(
     let address = part.address("address", text);
     let weight = part.number_or("weight", &table.weight, WEIGHTS, 1);
     let tier = part.number_or("tier", &table.tier, TIERS, 1);
-    let own = table.check.as_ref().map(|check| checks.named_with_port(check, "a name", part));
+    let own = table.check.as_ref().map(|check| checks.named_with_port(check, "a name", false, part));
     if let Some(weight) = &table.weight
         && policy.is_some_and(|policy| ![Policy::Weighted, Policy::Sticky].contains(&policy))
     {

@@ -30,6 +30,7 @@ use toml::Spanned;
 /// Greater differences than these would fit no slot table.
 const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
 const DEFAULT_WEIGHT: u32 = 1;
+const MINIMA: RangeInclusive<u32> = 1..=1_000_000;
 /// The port of an [`Endpoint`] on any.
 const ANY: u16 = 0;
 const MODES: [(&str, Mode); 3] = [("dsr", Mode::Dsr), ("nat", Mode::Nat), ("tunnel", Mode::Tunnel)];
@@ -58,6 +59,8 @@ struct Front {
     protocol: Option<u8>,
     mode: Option<Mode>,
     probe: Option<Probe>,
+    /// What asks the agent on a backend besides, if something does.
+    agent: Option<Option<Probe>>,
 }
 
 impl Front {
@@ -103,6 +106,9 @@ fn service(
     }
     let backends: Option<Vec<_>> = backends.into_iter().collect();
     let size = size(written, backends.as_deref(), part);
+    let minimum_healthy = minimum(written, backends.as_deref(), part);
+    let below = [("healthy", false), ("fail-open", true)];
+    let fail_open = part.choice_or_first("below_minimum", &written.below_minimum, &below);
     let (slots, least_slots) = size?;
     Some(Service {
         name: front.name,
@@ -113,6 +119,8 @@ fn service(
         moves: moves?,
         claim: claim?,
         echo,
+        minimum_healthy: minimum_healthy?,
+        fail_open: fail_open?,
         backends: backends?,
     })
 }
@@ -134,6 +142,10 @@ fn front(written: &schema::Service, checks: &Checks, taken: &mut Taken<'_>, part
         protocol,
         mode: mode.and_then(|mode| part.choice("mode", mode, &MODES)),
         probe: probe(written, port, protocol, checks, part),
+        agent: match &written.agent {
+            Some(name) => checks.named_agent(name, part).map(Some),
+            None => Some(None),
+        },
     }
 }
 
@@ -162,7 +174,10 @@ fn probe(
         _ => None,
     };
     match (&written.check, portless) {
-        (Some(check), Some(user)) => checks.named_with_port(check, user, part),
+        (Some(check), Some(user)) => {
+            let has_udp_port = protocol == Some(UDP) && port.is_some_and(|port| port != ANY);
+            checks.named_with_port(check, user, has_udp_port, part)
+        }
         (Some(check), None) => checks.named(check, part),
         (None, Some(user)) => {
             part.report_here(Problem::WithoutCheck { user });
@@ -215,8 +230,10 @@ fn backend(
         }
         (None, _) => None,
     };
-    let target = front.probe?.target(address, port);
-    Some(Backend { endpoint, weight: weight?, target, state: state?, drain })
+    let target = front.probe.as_ref()?.target(address, port);
+    let agent = front.agent.as_ref()?.as_ref().map(|probe| probe.target(address, port));
+    let backup = written.backup.as_ref().is_some_and(|backup| *backup.get_ref());
+    Some(Backend { endpoint, weight: weight?, target, agent, backup, state: state?, drain })
 }
 
 fn port_of_backend(written: &Spanned<i64>, front: &Front, part: &mut Part<'_, '_>) -> Option<u16> {
@@ -261,6 +278,23 @@ fn size(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part
         }
     }
     Some((slots, slots::enough_for_one(weight, total)))
+}
+
+/// How many backends have to be up; `backends` are there if nothing is wrong with them.
+fn minimum(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<u32> {
+    let minimum = part.number_or("minimum_healthy", &written.minimum_healthy, MINIMA, 1)?;
+    let Some(backends) = backends.filter(|backends| backends.iter().any(|backend| backend.weight > 0)) else {
+        return Some(minimum);
+    };
+    let most = backends.iter().filter(|backend| backend.weight > 0 && !backend.backup).count();
+    match &written.minimum_healthy {
+        _ if most == 0 => part.report_here(Problem::OnlyBackups),
+        Some(place) if minimum as usize > most => {
+            part.report(place, Problem::MinimumBeyondBackends { minimum, most });
+        }
+        _ => (),
+    }
+    Some(minimum)
 }
 
 fn written_slots(written: &Spanned<i64>, part: &mut Part<'_, '_>) -> Option<u32> {

@@ -31,7 +31,7 @@ const SHORTEST_SECRET: usize = 16;
 pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let file = config.file();
     let mut problems = Problems::none(config.source());
-    let checks = Checks::read(file, &mut problems);
+    let checks = Checks::read(config, &mut problems);
     let secret = secret(config, &mut problems.part(Place::Top, None));
     let keys = secret.map(keys);
     let dns = dns::read(config, &checks, secret, keys, &mut problems);

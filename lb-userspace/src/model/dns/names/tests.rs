@@ -144,15 +144,21 @@ fn health_changes_what_depends_on_it_and_nothing_else() {
     let text =
         format!("{WWW}[[dns.name]]\nname = \"other\"\ncheck = \"web\"\naddresses = [\"10.0.0.1\", \"10.0.0.9\"]\n");
     let mut names = of_config(&text, &["10.0.0.1", "10.0.0.9"]);
-    let target =
-        |address: &str| names.zone().targets().find(|target| target.address.ip().to_string() == address).unwrap();
+    let target = |address: &str| {
+        names.zone().targets().find(|target| target.address.ip().to_string() == address).unwrap().clone()
+    };
     let (one, two, nine) = (target("10.0.0.1"), target("10.0.0.2"), target("10.0.0.9"));
     let before = names.clone();
-    assert!(names.refresh(&BTreeSet::from([one, nine]), [one, two, nine]).is_empty(), "nothing has turned");
-    assert_eq!(names.refresh(&BTreeSet::from([one]), [nine]), [wire("other").into()]);
+    assert!(
+        names
+            .refresh(&BTreeSet::from([one.clone(), nine.clone()]), [one.clone(), two.clone(), nine.clone()])
+            .is_empty(),
+        "nothing has turned"
+    );
+    assert_eq!(names.refresh(&BTreeSet::from([one.clone()]), [nine]), [wire("other").into()]);
     assert_eq!(texts(&names, "other", A), ["0; 30 10.0.0.1"]);
     assert_eq!(
-        names.refresh(&BTreeSet::from([two]), [one, two]),
+        names.refresh(&BTreeSet::from([two.clone()]), [one, two]),
         [wire("www.example.com").into(), wire("other").into()]
     );
     assert_eq!(

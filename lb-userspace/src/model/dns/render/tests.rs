@@ -118,7 +118,7 @@ proptest! {
     fn a_sticky_name_moves_the_clients_of_who_left(weights in prop::collection::vec(1..=20_u32, 2..=16), gone: prop::sample::Index) {
         let addresses = with_weights(&weights);
         let gone = gone.index(addresses.len());
-        let rest: Vec<Address> = addresses.iter().enumerate().filter(|(number, _)| *number != gone).map(|(_, one)| *one).collect();
+        let rest: Vec<Address> = addresses.iter().enumerate().filter(|(number, _)| *number != gone).map(|(_, one)| one.clone()).collect();
         let chosen = |addresses: &[Address]| -> Vec<IpAddr> {
             let slots = sticky(&addresses.iter().collect::<Vec<_>>());
             slots.iter().map(|slot| addresses[usize::from(*slot)].address).collect()

@@ -1,0 +1,35 @@
+//! What a target's agent says of it (HAProxy's agent-check).
+
+use super::outcome::{Outcome, connect};
+use crate::model::{health::Failure, intent::AgentCheck, load::Said};
+use std::{io, net::SocketAddr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// More than this is no line of an agent.
+const LONGEST: usize = 512;
+
+/// Connects and reads one line.
+pub async fn probe(address: SocketAddr, agent: &AgentCheck) -> Outcome {
+    match line(address, agent).await {
+        Ok(line) => match Said::read(&String::from_utf8_lossy(&line)) {
+            Some(said) => Outcome { said: Some(said), ..Outcome::from(Ok(())).with_output(&line) },
+            None => Outcome::from(Failure::Protocol).with_output(&line),
+        },
+        Err(error) => error.into(),
+    }
+}
+
+/// Up to the end of the first line, or of the connection.
+async fn line(address: SocketAddr, agent: &AgentCheck) -> io::Result<Vec<u8>> {
+    let mut stream = connect(address).await?;
+    if let Some(send) = &agent.send {
+        stream.write_all(send.as_bytes()).await?;
+    }
+    let mut line = Vec::with_capacity(LONGEST);
+    while line.len() < LONGEST && !line.contains(&b'\n') {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    Ok(line)
+}
