@@ -1,5 +1,5 @@
 //! Cookies that were found right before: a client shows the same one for half an hour, and to hash it anew for each question is a
-//! quarter of the whole path.
+//! fifth of the whole path.
 
 use super::Asked;
 use crate::{
