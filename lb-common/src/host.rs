@@ -7,7 +7,7 @@ use crate::{
         ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
         answers::{
             ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, Bucket, DnsSettings,
-            LIMIT_BUCKETS, TURNS,
+            LIMIT_BUCKETS, SHOWN, SHOWN_WORDS, TURNS,
         },
     },
     verdict::Why,
@@ -209,6 +209,7 @@ pub struct HostTables {
     fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     turns: RefCell<BTreeMap<u32, Cell<u32>>>,
     tokens: RefCell<BTreeMap<u32, Cell<u64>>>,
+    shown: RefCell<BTreeMap<u32, [Cell<u64>; SHOWN_WORDS]>>,
     samples: RefCell<BTreeMap<u64, u64>>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
     counts: RefCell<BTreeMap<Why, u64>>,
@@ -322,6 +323,10 @@ impl Tables for HostTables {
 
     fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
         (bucket < 2 * LIMIT_BUCKETS).then(|| work(self.tokens.borrow_mut().entry(bucket).or_default()))
+    }
+
+    fn with_shown<R>(&self, row: u32, work: impl FnOnce(&[Cell<u64>; SHOWN_WORDS]) -> R) -> Option<R> {
+        (row < SHOWN).then(|| work(self.shown.borrow_mut().entry(row).or_default()))
     }
 
     fn sample(&self, question: u64) {

@@ -6,7 +6,7 @@
 pub mod answers;
 
 use crate::{hash::Keys, verdict::Why, wire::ethernet};
-use answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings};
+use answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings, SHOWN_WORDS};
 use bytemuck::{Pod, Zeroable};
 use core::{cell::Cell, hint::black_box, net::IpAddr};
 
@@ -501,6 +501,8 @@ pub struct ReplyParts {
     pub options_length: u64,
     /// The cookie.
     pub cookie: [u64; 3],
+    /// Whether the client's cookie has shown that it is at its address.
+    pub is_valid: u64,
 }
 
 /// What is done with a [`Scratch`]. Not a closure, which can't be said to be inline: all that one refers to would have to be in
@@ -575,6 +577,8 @@ pub trait Tables {
     fn with_turn<R>(&self, row: u32, work: impl FnOnce(&Cell<u32>) -> R) -> Option<R>;
     /// Lends a bucket of tokens to `work`.
     fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R>;
+    /// Lends a row of this CPU's right cookies ([`SHOWN_WORDS`]) to `work`.
+    fn with_shown<R>(&self, row: u32, work: impl FnOnce(&[Cell<u64>; SHOWN_WORDS]) -> R) -> Option<R>;
     /// Notes that a question was answered.
     fn sample(&self, question: u64);
     /// Seconds of a clock that only goes forward.

@@ -127,7 +127,8 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn last_word(&self, offset: usize) -> Option<u64> {
-        let missing = (offset + 8).checked_sub(self.len()).filter(|missing| matches!(missing, 1..=7))?;
+        // Hidden from LLVM, which would otherwise count these bits in every round of the loop that asks for words.
+        let missing = (hidden(offset) + 8).checked_sub(self.len()).filter(|missing| matches!(missing, 1..=7))?;
         let last: *mut u64 = self.at(self.len().checked_sub(8)?)?;
         // SAFETY: within the frame; any alignment will do.
         let word = unsafe { last.read_unaligned() };

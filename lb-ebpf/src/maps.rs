@@ -20,7 +20,7 @@ use lb_common::{
         MAX_INTERFACES, Route, Scratch, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
         answers::{
             ANSWER_CHUNK_BITS, ANSWER_CHUNK_WORDS, AnswerSlot, BLOCK_WORDS, BODY_WORDS, Bucket, DnsSettings,
-            LIMIT_BUCKETS, MAX_ANSWER_CHUNKS, SAMPLE_EVERY, SAMPLES, TURNS,
+            LIMIT_BUCKETS, MAX_ANSWER_CHUNKS, SAMPLE_EVERY, SAMPLES, SHOWN, SHOWN_WORDS, TURNS,
         },
     },
     verdict::{REASONS, Why},
@@ -78,6 +78,9 @@ static TURN: PerCpuArray<u32> = PerCpuArray::with_max_entries(TURNS, 0);
 /// Tokens of clients' prefixes: for answers, then for misses.
 #[map]
 static TOKENS: Array<u64> = Array::with_max_entries(2 * LIMIT_BUCKETS, 0);
+/// Not pinned: what is not known is found out anew.
+#[map]
+static SHOWN_COOKIES: PerCpuArray<[u64; SHOWN_WORDS]> = PerCpuArray::with_max_entries(SHOWN, 0);
 #[map]
 static SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(SAMPLES, 0);
 #[map]
@@ -254,6 +257,13 @@ impl Tables for Maps<'_> {
         let tokens = TOKENS.get_ptr_mut(bucket)?;
         // SAFETY: a word, aligned to 8 bytes, which every CPU reads and writes as a whole.
         Some(work(unsafe { &*tokens.cast::<Cell<u64>>() }))
+    }
+
+    #[inline(always)]
+    fn with_shown<R>(&self, row: u32, work: impl FnOnce(&[Cell<u64>; SHOWN_WORDS]) -> R) -> Option<R> {
+        let shown = SHOWN_COOKIES.get_ptr_mut(row)?;
+        // SAFETY: this CPU's own element; no other program run on it interrupts this one.
+        Some(work(unsafe { &*shown.cast::<[Cell<u64>; SHOWN_WORDS]>() }))
     }
 
     #[inline(always)]

@@ -231,6 +231,11 @@ pub enum Lapse {
 pub const LIMIT_BUCKETS: u32 = 65_536;
 /// Sequences for turns, a row on each CPU, chosen by the question's hash.
 pub const TURNS: u32 = 4_096;
+/// Words of a server cookie that was found right, and of all that it was made from: client's address and family, the cookie's three
+/// words ([`crate::dns::cookie::Cookie`]), secret.
+pub const SHOWN_WORDS: usize = 8;
+/// How many of them a CPU remembers: 256 KiB.
+pub const SHOWN: u32 = 4_096;
 /// Answers on a CPU of which one is sampled, for the names asked most.
 pub const SAMPLE_EVERY: u32 = 64;
 /// Samples that a CPU keeps: hashes of questions.

@@ -1,6 +1,6 @@
 //! DNS messages (RFC 1035 section 4.1) and EDNS (RFC 6891), as far as the path reads them.
 
-use super::{ethernet::Addresses, header, ipv4::Ipv4, ipv6::Ipv6, transport::Udp};
+use super::{ethernet::Addresses, header, ipv4, ipv6};
 use zerocopy::byteorder::{
     little_endian::{U16 as Le16, U32 as Le32, U64 as Le64},
     network_endian::{U16, U32},
@@ -130,9 +130,9 @@ header!(
         /// What follows.
         ethertype: U16,
         /// The network's header.
-        ip: Ipv4,
-        /// The transport's header.
-        udp: Udp,
+        ip: ipv4::Words,
+        /// The transport's header ([`Udp`](super::transport::Udp)) as a word in the order of the wire.
+        udp: Le64,
         /// The message's header.
         dns: DnsStart,
     }
@@ -145,10 +145,14 @@ header!(
         ethernet: Addresses,
         /// What follows.
         ethertype: U16,
-        /// The network's header.
-        ip: Ipv6,
-        /// The transport's header.
-        udp: Udp,
+        /// The network's header, but for the addresses ([`Ipv6`](super::ipv6::Ipv6)).
+        ip: Le64,
+        /// Address of the sender.
+        source: ipv6::Words,
+        /// Address of the receiver.
+        destination: ipv6::Words,
+        /// As over IPv4.
+        udp: Le64,
         /// The message's header.
         dns: DnsStart,
     }

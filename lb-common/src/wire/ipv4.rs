@@ -1,7 +1,10 @@
 //! IPv4 (RFC 791).
 
 use super::{ethernet::Addresses, header};
-use zerocopy::byteorder::{little_endian::U32 as Le32, network_endian::U16};
+use zerocopy::byteorder::{
+    little_endian::{U32 as Le32, U64 as Le64},
+    network_endian::U16,
+};
 
 header!(
     /// The header without its options.
@@ -25,6 +28,18 @@ header!(
         /// Address of the sender, as a word in the order of the wire.
         source: Le32,
         /// Address of the receiver.
+        destination: Le32,
+    }
+);
+
+header!(
+    /// [`Ipv4`] by the words it is written by, in the order of the wire.
+    Words = 20 {
+        /// Version, class, total length, identification, flags and offset.
+        first: Le64,
+        /// Hops, protocol, checksum and source.
+        second: Le64,
+        /// Destination.
         destination: Le32,
     }
 );

@@ -12,7 +12,7 @@ use lb_common::{
     tables::{Endpoint, address_words, answers::COOKIES},
     verdict::{Verdict, Why},
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 fn word(hex: &str) -> u64 {
     u64::from_str_radix(hex, 16).unwrap().swap_bytes()
@@ -51,7 +51,7 @@ fn cookies_are_those_of_rfc_9018_appendix_a() {
     let secrets = [secret("445536bcd2513298075a5d379663c962"), secret("dd3bdf9344b678b185a6f5cb60fca715")];
     let address = address_words("2001:db8:220:1:59de:d0f4:8769:82b8".parse().unwrap());
     let old = cookie("22681ab97d52c298010000005cf7c57926556bd0934c72f8");
-    let checked = check(&secrets, &address, 6, 1_559_741_961, old.client, Some([old.stamp, old.hash]));
+    let checked = check(&secrets, &address, 6, 1_559_741_961, old.client, Some([old.stamp, old.hash]), false);
     assert!(checked.is_valid);
     assert_eq!(checked.reply, cookie("22681ab97d52c298010000005cf7c609a6bb79d16625507a"));
 }
@@ -129,17 +129,46 @@ fn each_cookie_gets_what_it_is_worth() {
 }
 
 #[test]
+fn a_cookie_that_was_shown_before_is_worth_no_more_than_the_first_time() {
+    let side = SIDES[0];
+    let (name, mut tables) = (Name::of("example.com"), tables(&side));
+    let sent = option_of(of(&side, 0, NOW - 100));
+    let is_sent_back = |tables: &HostTables, client: &str| {
+        let edns = Edns { options: sent.clone(), ..Edns::of_size(1232) };
+        let question = Question { edns: Some(edns), ..Question::plain(&name, A) };
+        let client = SocketAddr::new(client.parse().unwrap(), 40_000);
+        let (verdict, reply) = steered(&question_frame(client, side.dns(), question.bytes()).bytes(), tables);
+        assert_eq!(verdict, Verdict::Transmit(Why::Answered));
+        reply.ends_with(&sent)
+    };
+    let client = side.client.to_string();
+    for _ in 0..3 {
+        assert!(is_sent_back(&tables, &client));
+        assert!(!is_sent_back(&tables, "198.51.100.9"));
+    }
+    // It is too old for another half an hour.
+    tables.seconds += 1_700;
+    assert!(!is_sent_back(&tables, &client));
+    tables.seconds -= 1_700;
+    assert!(is_sent_back(&tables, &client));
+    // A new secret: what is remembered was made with another one.
+    tables.dns_settings().cookie_secrets = [[5, 6], SECRETS[0]];
+    assert!(!is_sent_back(&tables, &client));
+    assert!(!is_sent_back(&tables, &client));
+}
+
+#[test]
 fn a_cookie_is_valid_for_as_long_as_rfc_9018_says() {
     let side = SIDES[0];
     let address = Endpoint::new(side.client, 17, 0).address;
     let is_valid = |secret: usize, made: u64| {
         let Cookie { client, stamp, hash } = of(&side, secret, made);
-        check(&SECRETS, &address, 4, NOW as u32, client, Some([stamp, hash])).is_valid
+        check(&SECRETS, &address, 4, NOW as u32, client, Some([stamp, hash]), false).is_valid
     };
     for secret in 0..2 {
         assert!(is_valid(secret, NOW) && is_valid(secret, NOW - 3_600) && is_valid(secret, NOW + 300));
         assert!(!is_valid(secret, NOW - 3_601) && !is_valid(secret, NOW + 301));
     }
     let Cookie { client, stamp, hash } = of(&side, 0, NOW);
-    assert!(!check(&SECRETS, &[address[0] ^ 1, 0], 4, NOW as u32, client, Some([stamp, hash])).is_valid);
+    assert!(!check(&SECRETS, &[address[0] ^ 1, 0], 4, NOW as u32, client, Some([stamp, hash]), false).is_valid);
 }

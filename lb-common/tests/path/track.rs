@@ -16,7 +16,7 @@ use lb_common::{
     tables::{
         Address, Backend, CLEAN, CLOSED, DOWN, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface, MOVES,
         NOBODY, Route, ScratchWork, Service, Settings, Slot, Tables, Tracked, Traffic,
-        answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings},
+        answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings, SHOWN_WORDS},
     },
     verdict::{Verdict, Why},
 };
@@ -507,6 +507,9 @@ impl Tables for Untracked<'_> {
     }
     fn with_tokens<R>(&self, bucket: u32, work: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
         self.0.with_tokens(bucket, work)
+    }
+    fn with_shown<R>(&self, row: u32, work: impl FnOnce(&[Cell<u64>; SHOWN_WORDS]) -> R) -> Option<R> {
+        self.0.with_shown(row, work)
     }
     fn sample(&self, question: u64) {
         self.0.sample(question);

@@ -12,6 +12,7 @@ mod message;
 mod pick;
 mod question;
 mod reply;
+mod shown;
 
 pub use question::{lower_case, name_hash};
 
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 use body::{Body, Fields as _};
+use core::hint::black_box;
 use edns::Edns;
 use message::Message;
 use question::Question;
@@ -83,13 +85,15 @@ impl<F: Frame, T: Tables> ScratchWork for Answering<'_, F, T> {
     #[inline(always)]
     fn run(self, scratch: &mut Scratch) -> Self::Output {
         let Self { frame, asked } = self;
-        let mut is_valid = false;
+        scratch.reply.is_valid = 0;
         let result = match asked.packet.family {
-            FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, &asked, scratch, &mut is_valid),
-            _ => answer_over::<DnsFrame6, F, T>(frame, &asked, scratch, &mut is_valid),
+            FAMILY_4 => answer_over::<DnsFrame4, F, T>(frame, &asked, scratch),
+            _ => answer_over::<DnsFrame6, F, T>(frame, &asked, scratch),
         };
         match result {
-            Err(_) if asked.dns.features & LIMITED != 0 && !is_valid && !limit::takes_miss(&asked) => {
+            Err(_)
+                if asked.dns.features & LIMITED != 0 && !shows_its_address(scratch) && !limit::takes_miss(&asked) =>
+            {
                 Ok(Verdict::Drop(Why::DnsMissLimited))
             }
             result => result,
@@ -102,7 +106,6 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     frame: &mut F,
     asked: &Asked<'_, T>,
     scratch: &mut Scratch,
-    is_valid: &mut bool,
 ) -> Result<Verdict, Why> {
     let question = question::read::<M, F>(frame, asked, scratch)?;
     let edns = edns::read::<M, F>(frame, asked.packet, &question, scratch)?;
@@ -110,14 +113,14 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
     scratch.reply.opt_length = edns.reply_length() as u64;
     scratch.reply.opt = reply::opt(&edns);
     scratch.reply.options_length = 0;
-    if let Some(checked) = cookie_of(frame, asked, &edns, clock)? {
-        *is_valid = checked.is_valid;
+    if let Some(checked) = cookie_of(frame, asked, scratch, &edns, clock)? {
+        scratch.reply.is_valid = checked.is_valid.into();
         let Cookie { client, stamp, hash } = checked.reply;
         scratch.reply.cookie = [client, stamp, hash];
         scratch.reply.options_length = reply::COOKIE_LENGTH as u64;
     }
     let mut body = decide(asked, scratch, &question, &edns, clock)?;
-    if asked.dns.features & LIMITED != 0 && !*is_valid && !limit::takes_answer(asked, clock) {
+    if asked.dns.features & LIMITED != 0 && !shows_its_address(scratch) && !limit::takes_answer(asked, clock) {
         if !limit::slips(asked) {
             return Ok(Verdict::Drop(Why::DnsLimited));
         }
@@ -128,6 +131,12 @@ fn answer_over<M: Message, F: Frame, T: Tables>(
         }
     }
     reply::write::<M, F, T>(frame, asked, &question, body, scratch)
+}
+
+/// Whether the client has shown by a cookie that it is at its address.
+#[inline(always)]
+fn shows_its_address(scratch: &Scratch) -> bool {
+    black_box(scratch).reply.is_valid != 0
 }
 
 /// The question alone goes back.
@@ -142,6 +151,7 @@ fn bare<'t>(scratch: &mut Scratch, flags: u16, why: Why) -> Option<&'t Body> {
 fn cookie_of<F: Frame, T: Tables>(
     frame: &F,
     asked: &Asked<'_, T>,
+    scratch: &mut Scratch,
     edns: &Edns,
     clock: u64,
 ) -> Result<Option<cookie::Checked>, Why> {
@@ -150,10 +160,19 @@ fn cookie_of<F: Frame, T: Tables>(
         return Err(Why::DnsOption);
     }
     let (client, server) = edns::cookie(frame, sent)?;
-    let DnsSettings { cookie_secrets, wall_offset, .. } = asked.dns;
+    let DnsSettings { cookie_secrets: [[key0, key1], before], wall_offset, .. } = asked.dns;
+    // What is remembered names the very secret that it was checked by.
+    let current = [asked.tables.once(key0), asked.tables.once(key1)];
     let now = (clock / 1_000_000_000).wrapping_add(*wall_offset) as u32;
     let address = &asked.packet.from.address;
-    Ok(Some(cookie::check(cookie_secrets, address, asked.packet.family, now, client, server)))
+    let sent = server.map(|[stamp, hash]| Cookie { client, stamp, hash });
+    let is_known = scratch.forget(sent.is_some_and(|sent| shown::is_known(asked, &current, &sent)).into()) != 0;
+    let checked = cookie::check(&[current, *before], address, asked.packet.family, now, client, server, is_known);
+    // Only one that is made with the current secret, and not too old, is sent back.
+    if checked.is_valid && !is_known && sent == Some(checked.reply) {
+        shown::remember(asked, &current, &checked.reply);
+    }
+    Ok(Some(checked))
 }
 
 /// Finds the answer. Notes what is sent, and returns the body that it is copied from, if there is one.

@@ -54,7 +54,7 @@ pub fn read<M: Message, F: Frame>(
     let query: &M = frame.head().ok_or(Why::DnsNotPlain)?;
     // Apart from the test before: Linux 6.1 does not see through both as one.
     if !black_box(packet.plain)
-        || usize::from(query.udp().length.get()) != usize::from(packet.length).wrapping_sub(M::NETWORK)
+        || usize::from(((query.udp() >> 32) as u16).swap_bytes()) != usize::from(packet.length).wrapping_sub(M::NETWORK)
     {
         return Err(Why::DnsNotPlain);
     }

@@ -17,7 +17,7 @@ use crate::{
     wire::{
         dns::{CHECKING_DISABLED, COOKIE, CookieOption, OPT, Opt, OptWords, PAYLOAD_SIZE, RECURSION_DESIRED, RESPONSE},
         ethernet::Ethernet,
-        transport::{Ports, UDP},
+        transport::UDP,
     },
 };
 use core::hint::black_box;
@@ -87,7 +87,6 @@ pub fn write<M: Message, F: Frame, T: Tables>(
 
     let head: &mut M = frame.head_mut().ok_or(Why::Inconsistent)?;
     let udp_length = (end - Ethernet::LEN - M::NETWORK) as u16;
-    head.ethernet().turn_around();
     let addresses = head.turn_around(udp_length);
     let flags = RESPONSE | parts.flags as u16 | question.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
     // Behind the flags comes the number of questions, which a body does not have.
@@ -96,17 +95,15 @@ pub fn write<M: Message, F: Frame, T: Tables>(
     let dns = head.dns_mut();
     dns.middle.set(middle);
     dns.additionals.set(additionals);
-    let udp = head.udp_mut();
-    udp.ports = Ports { source: asked.packet.to.port_bytes(), destination: asked.packet.from.port_bytes() };
-    udp.length.set(udp_length);
-    let whole = checksum::add(sum + question.name_sum + addresses, middle)
+    let udp_length = u64::from(udp_length.to_be());
+    let udp = asked.packet.to.tail & 0xffff | (asked.packet.from.tail & 0xffff) << 16 | udp_length << 32;
+    // The pseudo header has the length once more.
+    let whole = checksum::add(checksum::add(sum + question.name_sum + addresses, middle), udp)
         + u64::from(question.id)
         + u64::from(additionals)
         + u64::from(u16::from(UDP).to_be())
-        + u64::from(udp_length.to_be()) * 2
-        + (asked.packet.from.tail & 0xffff)
-        + (asked.packet.to.tail & 0xffff);
-    udp.checksum = checksum::finish_udp(whole);
+        + udp_length;
+    head.udp_mut().set(udp | u64::from(u16::from_ne_bytes(checksum::finish_udp(whole))) << 48);
     Ok(Verdict::Transmit(sent(parts.why)))
 }
 

@@ -143,7 +143,7 @@ fn checked(server: &Server, client: &Client, sent: &[u8]) -> Cookie {
     let ours = ours.filter(|_| sent.len() == usize::from(cookie::LENGTH));
     let endpoint = Endpoint::new(client.address, UDP, 0);
     let secrets = &server.settings.cookie_secrets;
-    cookie::check(secrets, &endpoint.address, family(client.address), client.second, own, ours).reply
+    cookie::check(secrets, &endpoint.address, family(client.address), client.second, own, ours, false).reply
 }
 
 const fn family(address: IpAddr) -> u8 {

@@ -5,7 +5,7 @@ use lb_common::{
     tables::{
         Address, Backend, CLOSED, Endpoint, FlowKey, FlowTable, Fragment, FragmentKey, Interface, Route, ScratchWork,
         Service, Settings, Slot, Tables, Tracked,
-        answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings},
+        answers::{AnswerSlot, BODY_WORDS, Bucket, DnsSettings, SHOWN_WORDS},
     },
     verdict::Why,
 };
@@ -257,6 +257,11 @@ impl Tables for Recorder<'_> {
             self.note(Step::Tokens(bucket, before, word.get()));
             result
         })
+    }
+
+    /// Changes no way: what is not known is found out anew.
+    fn with_shown<R>(&self, row: u32, work: impl FnOnce(&[Cell<u64>; SHOWN_WORDS]) -> R) -> Option<R> {
+        self.tables.with_shown(row, work)
     }
 
     fn sample(&self, question: u64) {
