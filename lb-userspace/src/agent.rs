@@ -17,7 +17,7 @@ mod report;
 mod touched;
 
 use crate::{
-    api::{self, Command, Refusal},
+    api::{self, Command, Refusal, Tcp},
     dns::listen::{Counts, Listener},
     kernel::{
         load::{self, Pins},
@@ -37,6 +37,7 @@ use crate::{
     },
     probe::{self, Probed},
     settle,
+    status::ReloadsStatus,
 };
 use anyhow::Result;
 use aya::Ebpf;
@@ -70,6 +71,10 @@ const ASKED: usize = 1_024;
 /// Runs until SIGTERM or SIGINT. The data path stays up.
 pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
+    let tcp = match intent.api() {
+        Some(api) => Some(Tcp::bind(api).await?),
+        None => None,
+    };
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
     let (asked, mut questions) = mpsc::channel(ASKED);
@@ -79,7 +84,7 @@ pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut agent = Agent::start(document, intent, pins, netlink, results, asked).await?;
 
-    let api = tokio::spawn(api::serve(listener, commands));
+    let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
     let mut beats = interval(HEARTBEAT);
@@ -123,6 +128,7 @@ pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
 struct Agent {
     document: Document,
     started: Instant,
+    reloads: ReloadsStatus,
     intent: Intent,
     /// Finds the services of the intent.
     index: Index,
@@ -178,6 +184,7 @@ impl Agent {
         let mut agent = Self {
             document,
             started: Instant::now(),
+            reloads: ReloadsStatus::default(),
             desired: Desired::default(),
             index: Index::new(&intent),
             conditions: Conditions::default(),

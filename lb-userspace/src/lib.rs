@@ -14,6 +14,7 @@ pub mod dns;
 #[expect(unsafe_code, reason = "system calls, mapped memory and the promise to aya are made here, and only here")]
 pub mod kernel;
 pub mod link_groups;
+pub mod metrics;
 pub mod model;
 pub mod probe;
 pub mod settle;

@@ -106,6 +106,13 @@ impl Agent {
 
     /// Takes up a text as the config's.
     async fn take_text(&mut self, text: String) -> Result<()> {
+        let taken = self.try_text(text).await;
+        let count = if taken.is_ok() { &mut self.reloads.applied } else { &mut self.reloads.refused };
+        *count += 1;
+        taken
+    }
+
+    async fn try_text(&mut self, text: String) -> Result<()> {
         let (intent, merged) = block_in_place(|| self.document.changes.intent(&text, &self.document.path))?;
         self.take_intent(intent).await?;
         self.document.text = text;

@@ -12,7 +12,7 @@ mod status;
 
 use crate::{
     api::{
-        Interfaces,
+        Interfaces, TcpError,
         client::{self, ClientError},
     },
     changes::state::StateError,
@@ -139,6 +139,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(2)
     } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
+    } else if let Some(error) = error.downcast_ref::<TcpError>() {
+        ExitCode::from(error.exit_code())
     } else if let Some(error) = error.downcast_ref::<decap::DecapError>() {
         ExitCode::from(error.exit_code())
     } else {

@@ -2,6 +2,7 @@
 //!
 //! [`Intent::new`] is the only way to one. It says all that is wrong with a config at once.
 
+mod api;
 mod checks;
 mod dns;
 mod limits;
@@ -51,6 +52,7 @@ pub struct Intent {
     socket: PathBuf,
     pins: PathBuf,
     state: Option<PathBuf>,
+    api: Option<Api>,
     keys: Keys,
     services: Vec<Service>,
     zone: Arc<Zone>,
@@ -90,6 +92,11 @@ impl Intent {
     /// Where what outlives the agent is kept, if the config says so; absolute.
     pub fn state(&self) -> Option<&Path> {
         self.state.as_deref()
+    }
+
+    /// Where the API is answered over TCP, if it is.
+    pub fn api(&self) -> Option<&Api> {
+        self.api.as_ref()
     }
 
     /// Keys of the hashes, expanded from the secret.
@@ -153,6 +160,7 @@ impl fmt::Debug for Intent {
             socket,
             pins,
             state: _,
+            api: _,
             keys: _,
             services,
             zone: _,
@@ -167,6 +175,17 @@ impl fmt::Debug for Intent {
         shown.field("services", services).field("dns", dns).field("tunnel", tunnel);
         shown.field("tracking", tracking).field("limits", limits).finish_non_exhaustive()
     }
+}
+
+/// Where the API is answered over TCP, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// The addresses; at least one, and without TLS all on the loopback.
+    pub listen: Vec<SocketAddr>,
+    /// The file that the token is in.
+    pub token: PathBuf,
+    /// The files of certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// How the program is attached to an interface.

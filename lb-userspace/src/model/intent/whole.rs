@@ -1,7 +1,7 @@
 //! The whole config: its parts one by one, and what is about no single one of them.
 
 use super::{
-    Attach, Intent, Limits, Service,
+    Attach, Intent, Limits, Service, api,
     checks::Checks,
     dns, limits,
     part::{Part, Problems},
@@ -38,6 +38,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let services = services::read(file, &checks, &dns.listens, &mut problems);
     let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
     let limits = limits::read(file, &mut problems);
+    let api = api::read(config, &mut problems);
     let mut top = problems.part(Place::Top, None);
     bound(file, limits, &mut top);
     bound_slots(&services, &mut top);
@@ -57,6 +58,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             socket: socket?,
             pins: pins?,
             state: state.map_or(Some(None), |state| state.map(Some))?,
+            api: api?,
             keys: keys?,
             services,
             zone: dns.zone,
