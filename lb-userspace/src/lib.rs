@@ -17,5 +17,6 @@ pub mod link_groups;
 pub mod metrics;
 pub mod model;
 pub mod probe;
+pub mod rates;
 pub mod settle;
 pub mod status;

@@ -233,8 +233,9 @@ fn metrics_count_what_was_sent() {
     assert!(value(&text, "lb_memory_bytes") > 1 << 20);
     // A config that is refused is counted, and one that is taken up.
     site.agent.reload("interfaces = 7\n").unwrap();
+    wait_for(&site.agent, "the refusal", |status| status["reloads"]["refused"] == 1);
     site.agent.reload(&site.config).unwrap();
-    wait_for(&site.agent, "a reload", |status| status["reloads"]["applied"] != 0);
+    wait_for(&site.agent, "the reload", |status| status["reloads"]["applied"] == 1);
     let text = metrics().1;
     assert_eq!(value(&text, "lb_reloads_total{result=\"applied\"}"), 1);
     let (code, kind) = ask(site.lab.balancer(), "http://lb/metrics", &["--unix-socket", &socket, "--request", "POST"]);

@@ -454,3 +454,34 @@ fn an_address_is_claimed_and_released() {
     assert!(unknown.stderr.contains("no service is at 10.1.1.1"), "{unknown:?}");
     control.site.requests(control.web(), 10);
 }
+
+#[test]
+fn rates_are_shown_once_again_and_again_and_on_the_whole_terminal() {
+    if !needs_root("rates_are_shown_once_again_and_again_and_on_the_whole_terminal") {
+        return;
+    }
+    let control = Control::up();
+    control.undisturbed(|| {
+        let rates: Value = serde_json::from_str(&control.lb(&["stats", "--json"])).unwrap();
+        let echo = rates["services"].as_array().unwrap().iter().find(|one| one["service"] == ECHO).unwrap();
+        assert!(echo["packets"].as_f64().unwrap() > 0.0 && echo["bytes"].as_f64().unwrap() > 0.0, "{rates:#}");
+        assert!(rates["packets"]["forwarded_dsr"].as_f64().unwrap() > 0.0, "{rates:#}");
+        let text = control.lb(&["stats"]);
+        assert!(text.contains("service echo") && text.contains(&format!("  {}", control.echo_backend(0))), "{text}");
+        // Whoever reads it has enough after two.
+        let lb = tests::lb_binary().unwrap().display().to_string();
+        let socket = control.site.lab.socket().display().to_string();
+        let line = format!("{lb} stats --watch --json --socket {socket} | head -n 2");
+        let watched = control.site.lab.balancer().run(["sh", "-c", &line]).unwrap().stdout;
+        let each: Vec<Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(each.len(), 2);
+
+        let refused = control.site.agent.attempt_lb(["top"]).unwrap();
+        assert!(refused.stderr.contains("`lb top` needs a terminal; `lb stats --watch` does not"), "{refused:?}");
+        let line = format!("stty cols 80 rows 24; {lb} top --socket {socket}");
+        let screen = control.site.lab.balancer().run_with_input(["script", "-qec", &line, "/dev/null"], "q").unwrap();
+        for word in ["web4", "echo", "packets/s", "q quit"] {
+            assert!(screen.stdout.contains(word), "{word} is not in {:?}", screen.stdout);
+        }
+    });
+}

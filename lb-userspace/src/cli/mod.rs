@@ -8,7 +8,10 @@ mod detach;
 mod dns;
 mod explain;
 mod run;
+mod shell;
+mod stats;
 mod status;
+mod top;
 
 use crate::{
     api::{
@@ -47,6 +50,9 @@ enum Verb {
     Check {
         /// The config.
         file: PathBuf,
+        /// As JSON, if it is right.
+        #[arg(long)]
+        json: bool,
     },
     /// Show services, backends, DNS and where packets went.
     Status {
@@ -56,6 +62,10 @@ enum Verb {
         #[command(flatten)]
         agent: Agent,
     },
+    /// Show how much goes to each service and backend.
+    Stats(stats::StatsArgs),
+    /// Show services, backends, rates, health and DNS on the whole terminal.
+    Top(top::TopArgs),
     /// Show what the kernel answers of DNS.
     #[command(subcommand)]
     Dns(dns::Verb),
@@ -81,11 +91,17 @@ enum Verb {
     Apply(config::ApplyArgs),
     /// Attach the data path to the interfaces of the config again, after `lb detach`.
     Attach {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         agent: Agent,
     },
     /// Take the data path down: through the agent, or, when none runs, by the pins that it left.
     Detach {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         agent: Agent,
         /// Where the agent had its pins.
@@ -96,6 +112,10 @@ enum Verb {
     /// the service's address is on the loopback.
     #[command(subcommand)]
     Decap(decap::Verb),
+    /// Print a shell's completions of this command.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a folder.
+    Man(shell::ManArgs),
 }
 
 /// Which agent is meant.
@@ -110,7 +130,7 @@ struct Agent {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.verb {
         Verb::Run { config } => run::run(&config),
-        Verb::Check { file } => check::check(&file),
+        Verb::Check { file, json } => check::check(&file, json),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
         Verb::Explain(verb) => wait(explain::explain(verb)),
@@ -121,12 +141,12 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Export(args) => wait(config::export(args)),
         Verb::Diff(args) => wait(config::diff(args)),
         Verb::Apply(args) => wait(config::apply(args)),
-        Verb::Attach { agent } => wait(async move {
-            let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
-            println!("attached to {interfaces} interface(s)");
-            Ok(())
-        }),
-        Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
+        Verb::Attach { json, agent } => wait(attach(agent, json)),
+        Verb::Detach { json, agent, pins } => wait(detach::detach(agent.socket, pins, json)),
+        Verb::Stats(args) => wait(stats::stats(args)),
+        Verb::Top(args) => wait(top::top(args)),
+        Verb::Completions(args) => shell::completions(&args),
+        Verb::Man(args) => shell::man(&args),
         Verb::Decap(verb) => wait(decap::run(verb)),
     }
 }
@@ -146,6 +166,15 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+async fn attach(agent: Agent, as_json: bool) -> Result<()> {
+    let answer: Interfaces = client::post(&agent.socket, "/attach", &()).await?;
+    if as_json {
+        return json(&answer);
+    }
+    println!("attached to {} interface(s)", answer.interfaces);
+    Ok(())
 }
 
 /// Prints an answer as JSON.
