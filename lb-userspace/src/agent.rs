@@ -20,6 +20,7 @@ use crate::{
     api::{self, Command, Refusal, Tcp},
     dns::listen::{Counts, Listener},
     kernel::{
+        announce::Announcer,
         load::{self, Pins},
         log,
         maps::Maps,
@@ -69,7 +70,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
+pub async fn run(document: Document, intent: Intent, pins: Pins, announcer: Option<Announcer>) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let tcp = match intent.api() {
         Some(api) => Some(Tcp::bind(api).await?),
@@ -82,7 +83,7 @@ pub async fn run(document: Document, intent: Intent, pins: Pins) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(document, intent, pins, netlink, results, asked).await?;
+    let mut agent = Agent::start(document, intent, (pins, announcer), netlink, results, asked).await?;
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
@@ -143,6 +144,7 @@ struct Agent {
     places: Arc<Semaphore>,
     results: mpsc::Sender<Probed>,
     netlink: Netlink,
+    announcer: Option<Announcer>,
     pins: Pins,
     ebpf: Ebpf,
     maps: Maps,
@@ -172,7 +174,7 @@ impl Agent {
     async fn start(
         document: Document,
         intent: Intent,
-        pins: Pins,
+        (pins, announcer): (Pins, Option<Announcer>),
         netlink: Netlink,
         results: mpsc::Sender<Probed>,
         asked: mpsc::Sender<Asked>,
@@ -196,6 +198,7 @@ impl Agent {
             places: Arc::new(Semaphore::new(probe::CONCURRENT)),
             results,
             netlink,
+            announcer,
             pins,
             ebpf,
             maps,

@@ -91,7 +91,7 @@ fn echo_address(lab: &Lab) -> SocketAddr {
 }
 
 fn config(lab: &Lab, top: &str, members: &[usize]) -> String {
-    let [web4, _] = service_addresses(lab);
+    let [web4, web6] = service_addresses(lab);
     let backends = |port| -> Vec<_> {
         let own = |number: &usize| (SocketAddr::new(lab.backends()[*number].ipv4().into(), port), 1);
         members.iter().map(own).collect()
@@ -101,6 +101,7 @@ fn config(lab: &Lab, top: &str, members: &[usize]) -> String {
         + "port = 80   # where nginx is\n"
         + &service("web4", "tcp", web4, "dsr", &backends(80))
         + &service(ECHO, "udp", echo_address(lab), "dsr", &backends(7))
+        + &service("web6", "tcp", web6, "dsr", &[(SocketAddr::new(lab.backends()[0].ipv6().into(), 80), 1)])
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn changes_are_made_under_load_and_survive_a_restart() {
         assert_eq!(control.lb(&["changes", "clear"]), "all changes are dropped\n");
         wait_for(&control.site.agent, "it is as the file has it", |status| {
             serving(status, control.web()) == [control.backend(0), control.backend(1)].into()
-                && status["services"].as_array().unwrap().len() == 2
+                && status["services"].as_array().unwrap().len() == 3
         });
     });
     assert_eq!(control.changes(), Vec::<String>::new());
@@ -304,7 +305,7 @@ fn a_config_is_told_apart_installed_and_refused() {
         assert_eq!(fs::metadata(&installed).unwrap().permissions().mode() & 0o777, 0o640);
         wait_for(&control.site.agent, "the new config is in effect", |status| {
             serving(status, control.web()) == [control.backend(0), control.backend(2)].into()
-                && status["services"].as_array().unwrap().len() == 3
+                && status["services"].as_array().unwrap().len() == 4
         });
         transcript.lb(&control.site.agent, &["diff", &file]);
         // What is in the file now is wrong, and stays without effect.
@@ -449,6 +450,16 @@ fn an_address_is_claimed_and_released() {
     assert_eq!(again, format!("address {address} is answered for by nobody here already\n"));
     control.lb(&["vip", "claim", &address]);
     asks("arp_answered");
+    // Who knows another one for it is told, unasked.
+    client.set([("ipv4/neigh/eth0/locktime", "0")]).unwrap();
+    for address in control.site.services().map(|service| service.ip()) {
+        let other = format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+        client.ip(&[other]).unwrap();
+        control.lb(&["vip", "claim", &address.to_string()]);
+        let mac = control.site.lab.balancer().interfaces()[0].mac_text();
+        let known = || client.run(["ip", "neigh", "show", &address.to_string()]).unwrap().stdout;
+        tests::wait_until(support::TURN, "the neighbour is known", || known().contains(&mac).then_some(())).unwrap();
+    }
     let unknown = control.site.agent.attempt_lb(["vip", "claim", "10.1.1.1"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));
     assert!(unknown.stderr.contains("no service is at 10.1.1.1"), "{unknown:?}");

@@ -3,7 +3,7 @@
 use crate::{
     agent,
     changes::state::DEFAULT_STATE,
-    kernel::{load::Pins, privileges},
+    kernel::{announce::Announcer, load::Pins, privileges},
 };
 use anyhow::Result;
 use std::{
@@ -23,8 +23,17 @@ pub fn run(config: &Path) -> Result<()> {
     // Mounting and making folders takes more privileges than running. Given up before there are threads, or each would have its
     // own.
     let pins = Pins::hold(intent.pins())?;
+    let announcer = Announcer::open();
+    if let Err(error) = &announcer {
+        tracing::warn!(%error, "claims are not announced; CAP_NET_RAW at the start lets them be");
+    }
     privileges::give_up()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(document, intent, pins))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(
+        document,
+        intent,
+        pins,
+        announcer.ok(),
+    ))
 }
 
 /// Where the state is: as the config says, or as systemd does, which may name several folders.

@@ -39,6 +39,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -107,6 +108,26 @@ impl Intent {
     /// The services as they are written; no two have the same name or endpoint.
     pub fn services(&self) -> &[Service] {
         &self.services
+    }
+
+    /// A backend of the service with this name.
+    pub fn backend(&self, service: &str, address: SocketAddr) -> Option<&Backend> {
+        let service = self.services.iter().find(|known| known.name == service)?;
+        service.backends.iter().find(|backend| backend.is_at(address))
+    }
+
+    /// Has a backend do something else, whatever its health, and says which service's it is.
+    pub fn set_state(
+        &mut self,
+        service: &str,
+        address: SocketAddr,
+        state: BackendState,
+        drain: Option<Duration>,
+    ) -> Option<Endpoint> {
+        let service = self.services.iter_mut().find(|known| known.name == service)?;
+        let backend = service.backends.iter_mut().find(|backend| backend.is_at(address))?;
+        (backend.state, backend.drain) = (state, drain);
+        Some(service.endpoint)
     }
 
     /// The names in DNS that are written in the config itself, as they are written.
@@ -257,6 +278,12 @@ pub struct Backend {
     pub drain: Option<Duration>,
 }
 
+impl Backend {
+    fn is_at(&self, address: SocketAddr) -> bool {
+        (self.endpoint.ip(), self.endpoint.port()) == (address.ip(), address.port())
+    }
+}
+
 /// What is probed, and how. What shares a target shares one probe and one health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
@@ -327,6 +354,9 @@ pub struct Limits {
     /// Memory for DNS answers, in megabytes.
     pub answers_megabytes: u32,
 }
+
+/// For how many seconds the flows of a backend that is drained or removed may go on, if not for ever.
+pub const DRAIN_SECONDS: RangeInclusive<u32> = 1..=604_800;
 
 /// Memory for DNS answers, unless the config says otherwise.
 const DEFAULT_ANSWERS_MEGABYTES: u32 = 512;
