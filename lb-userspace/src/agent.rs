@@ -16,6 +16,9 @@ mod reload;
 mod report;
 mod touched;
 
+pub use changes::open;
+pub use document::Document;
+
 use crate::{
     api::{self, Command, Refusal, Tcp},
     dns::listen::{Counts, Listener},
@@ -30,7 +33,7 @@ use crate::{
     model::{
         actual::Actual,
         answers::negatives::Negatives,
-        desired::{Conditions, Desired},
+        desired::{Conditions, Desired, Drain},
         dns::{names::Names, respond::Asked},
         flows::FlowCounts,
         health::Health,
@@ -42,8 +45,6 @@ use crate::{
 };
 use anyhow::Result;
 use aya::Ebpf;
-pub use changes::open;
-use document::Document;
 use futures_util::StreamExt as _;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -134,6 +135,8 @@ struct Agent {
     /// Finds the services of the intent.
     index: Index,
     conditions: Conditions,
+    /// The change by which a backend is drained; none: it is in the config's file.
+    drained_by: BTreeMap<Drain, Option<u64>>,
     /// Until then, what was not probed yet keeps its services waiting.
     undecided_until: Option<Duration>,
     attached: BTreeMap<String, u32>,
@@ -190,6 +193,7 @@ impl Agent {
             desired: Desired::default(),
             index: Index::new(&intent),
             conditions: Conditions::default(),
+            drained_by: BTreeMap::new(),
             undecided_until: None,
             attached: BTreeMap::new(),
             detached: false,

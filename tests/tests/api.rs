@@ -1,5 +1,5 @@
 //! The API over TCP with a token and TLS, misused in every way; metrics as Prometheus reads them; exit codes.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

@@ -1,5 +1,5 @@
 //! Changes by command: made under load, kept over a restart, refused without a trace; another config by `lb diff` and `lb apply`.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -494,5 +494,72 @@ fn rates_are_shown_once_again_and_again_and_on_the_whole_terminal() {
         for word in ["web4", "echo", "packets/s", "q quit"] {
             assert!(screen.stdout.contains(word), "{word} is not in {:?}", screen.stdout);
         }
+    });
+}
+
+#[test]
+fn a_hundred_changes_lose_nothing_and_move_nobody() {
+    if !needs_root("a_hundred_changes_lose_nothing_and_move_nobody") {
+        return;
+    }
+    let control = Control::up();
+    let [first, third] = [0, 2].map(|number| control.echo_backend(number).to_string());
+    control.undisturbed(|| {
+        for round in 1..=20 {
+            control.lb(&["backend", "weight", ECHO, &first, &(1 + round % 3).to_string()]);
+            control.lb(&["backend", "add", ECHO, &third]);
+            control.lb(&["apply"]);
+            control.lb(&["backend", "drain", ECHO, &first]);
+            control.lb(&["backend", "undrain", ECHO, &first]);
+            control.lb(&["backend", "remove", ECHO, &third]);
+        }
+    });
+    assert_eq!(control.changes().len(), 1, "{:?}", control.changes());
+    let kept = fs::read_dir(control.site.lab.folder().join("balancer-state")).unwrap().count();
+    assert_eq!(kept, 1, "something is left behind");
+}
+
+#[test]
+fn a_config_that_cannot_be_installed_changes_nothing() {
+    if !needs_root("a_config_that_cannot_be_installed_changes_nothing") {
+        return;
+    }
+    let control = Control::up();
+    let lab = &control.site.lab;
+    let disk = SmallDisk::mount(&lab.folder());
+    let (installed, new) = (disk.0.join("lb.toml"), lab.folder().join("new.toml"));
+    fs::write(&installed, &control.site.config).unwrap();
+    fs::write(&new, config(lab, "", &[0, 2])).unwrap();
+    // Another agent, whose config is on the small disk, takes the first one's place.
+    control.site.agent.terminate().unwrap();
+    let (lb, state) = (tests::lb_binary().unwrap(), lab.folder().join("state"));
+    let state = format!("STATE_DIRECTORY={}", state.display());
+    let line =
+        ["env".as_ref(), state.as_ref(), lb.as_os_str(), "run".as_ref(), "--config".as_ref(), installed.as_os_str()];
+    lab.balancer().spawn(line).unwrap();
+    tests::wait_until(support::TURN, "the agent answers", || {
+        control.site.agent.attempt_lb(["status"]).unwrap().status.success().then_some(())
+    })
+    .unwrap();
+    let new = new.display().to_string();
+    control.undisturbed(|| {
+        let refused = |why: &str| {
+            let output = control.site.agent.attempt_lb(["apply", &new]).unwrap();
+            let said = format!("lb: nothing was changed: cannot write {}: {why}", installed.display());
+            assert!(output.stderr.starts_with(&said), "{output:?}");
+            assert_eq!(output.status.code(), Some(1));
+            let status = control.site.agent.status().unwrap();
+            assert_eq!(serving(&status, control.web()), [control.backend(0), control.backend(1)].into());
+            assert_eq!(fs::read_to_string(&installed).unwrap(), control.site.config);
+            assert!(!disk.0.join("lb.toml.new").exists());
+        };
+        let _ = fs::write(disk.0.join("full"), vec![0; 1 << 20]);
+        refused("No space left on device");
+        fs::remove_file(disk.0.join("full")).unwrap();
+        disk.remount("ro");
+        refused("Read-only file system");
+        disk.remount("rw");
+        assert_eq!(control.lb(&["apply", &new]), "installed and applied\n");
+        assert_eq!(fs::read_to_string(&installed).unwrap(), fs::read_to_string(&new).unwrap());
     });
 }

@@ -46,7 +46,7 @@ impl Agent {
         conditions.interfaces = links.into_iter().map(|(index, link)| (index, link.mac)).collect();
         conditions.ways.extend(ways);
         conditions.leaving = leaving(&self.actual, intent, &self.conditions, &targets_of(&self.intent), self.now());
-        conditions.drains = self.drains_of(intent);
+        conditions.drains = self.drains_of(intent).into_iter().map(|(key, (draining, _))| (key, draining)).collect();
         conditions.undecided.clear();
         let down: HashSet<SocketAddr> =
             self.health.iter().filter(|(_, health)| !health.is_up()).map(|(target, _)| target.address).collect();

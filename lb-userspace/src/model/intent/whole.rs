@@ -7,10 +7,12 @@ use super::{
     part::{Part, Problems},
     services, tracking, tunnel,
 };
-use crate::changes::state::DEFAULT_STATE;
-use crate::config::{
-    Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
-    schema::{File, Secret, Written},
+use crate::{
+    changes::state::DEFAULT_STATE,
+    config::{
+        Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
+        schema::{File, Secret, Written},
+    },
 };
 use lb_common::{
     hash::Keys,
