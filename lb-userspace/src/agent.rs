@@ -17,10 +17,14 @@ mod reload;
 mod report;
 mod touched;
 
+pub use changes::open;
+pub use document::Document;
+
 use crate::{
-    api::{self, Command, Refusal},
+    api::{self, Command, Refusal, Tcp},
     dns::listen::{Counts, Listener},
     kernel::{
+        announce::Announcer,
         load::{self, Pins},
         log,
         maps::Maps,
@@ -30,7 +34,7 @@ use crate::{
     model::{
         actual::Actual,
         answers::negatives::Negatives,
-        desired::{Conditions, Desired},
+        desired::{Conditions, Desired, Drain},
         dns::{names::Names, respond::Asked},
         flows::FlowCounts,
         history::History,
@@ -38,11 +42,10 @@ use crate::{
     },
     probe::{self, Echoes, Prober},
     settle,
+    status::ReloadsStatus,
 };
 use anyhow::Result;
 use aya::Ebpf;
-pub use changes::open;
-use document::Document;
 use futures_util::StreamExt as _;
 use health::Record;
 use std::{
@@ -70,8 +73,18 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(document: Document, intent: Intent, pins: Pins, echoes: Echoes) -> Result<()> {
+pub async fn run(
+    document: Document,
+    intent: Intent,
+    pins: Pins,
+    echoes: Echoes,
+    announcer: Option<Announcer>,
+) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
+    let tcp = match intent.api() {
+        Some(api) => Some(Tcp::bind(api).await?),
+        None => None,
+    };
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
     let (asked, mut questions) = mpsc::channel(ASKED);
@@ -79,9 +92,10 @@ pub async fn run(document: Document, intent: Intent, pins: Pins, echoes: Echoes)
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(document, intent, pins, netlink, Prober::new(echoes, results), asked).await?;
+    let prober = Prober::new(echoes, results);
+    let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, asked).await?;
 
-    let api = tokio::spawn(api::serve(listener, commands));
+    let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
     let mut beats = interval(HEARTBEAT);
@@ -125,10 +139,13 @@ pub async fn run(document: Document, intent: Intent, pins: Pins, echoes: Echoes)
 struct Agent {
     document: Document,
     started: Instant,
+    reloads: ReloadsStatus,
     intent: Intent,
     /// Finds the services of the intent.
     index: Index,
     conditions: Conditions,
+    /// The change by which a backend is drained; none: it is in the config's file.
+    drained_by: BTreeMap<Drain, Option<u64>>,
     /// Until then, what was not probed yet keeps its services waiting.
     undecided_until: Option<Duration>,
     attached: BTreeMap<String, u32>,
@@ -141,6 +158,7 @@ struct Agent {
     probes: HashMap<Target, AbortHandle>,
     prober: Arc<Prober>,
     netlink: Netlink,
+    announcer: Option<Announcer>,
     pins: Pins,
     ebpf: Ebpf,
     maps: Maps,
@@ -170,7 +188,7 @@ impl Agent {
     async fn start(
         document: Document,
         intent: Intent,
-        pins: Pins,
+        (pins, announcer): (Pins, Option<Announcer>),
         netlink: Netlink,
         prober: Arc<Prober>,
         asked: mpsc::Sender<Asked>,
@@ -182,9 +200,11 @@ impl Agent {
         let mut agent = Self {
             document,
             started: Instant::now(),
+            reloads: ReloadsStatus::default(),
             desired: Desired::default(),
             index: Index::new(&intent),
             conditions: Conditions::default(),
+            drained_by: BTreeMap::new(),
             undecided_until: None,
             attached: BTreeMap::new(),
             detached: false,
@@ -194,6 +214,7 @@ impl Agent {
             probes: HashMap::new(),
             prober,
             netlink,
+            announcer,
             pins,
             ebpf,
             maps,

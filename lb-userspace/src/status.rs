@@ -14,6 +14,12 @@ pub struct Status {
     pub version: String,
     /// Seconds since it was started.
     pub uptime_seconds: u64,
+    /// Bytes of memory of the agent itself, without the maps.
+    pub memory_bytes: u64,
+    /// Configs that were read since it was started.
+    pub reloads: ReloadsStatus,
+    /// Changes made by command.
+    pub changes: ChangesStatus,
     /// The interfaces of the config.
     pub interfaces: Vec<InterfaceStatus>,
     /// The services of the config.
@@ -24,6 +30,24 @@ pub struct Status {
     pub dns: DnsStatus,
     /// Packets by the way they left, over all interfaces since the maps were made.
     pub packets: BTreeMap<String, u64>,
+}
+
+/// Configs that were read since the agent was started.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadsStatus {
+    /// Those that were taken up.
+    pub applied: u64,
+    /// Those that were refused.
+    pub refused: u64,
+}
+
+/// How many changes were made by command.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ChangesStatus {
+    /// All of them.
+    pub made: usize,
+    /// Those that no longer apply.
+    pub stale: usize,
 }
 
 /// An interface.

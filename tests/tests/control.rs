@@ -1,5 +1,5 @@
 //! Changes by command: made under load, kept over a restart, refused without a trace; another config by `lb diff` and `lb apply`.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
@@ -91,7 +91,7 @@ fn echo_address(lab: &Lab) -> SocketAddr {
 }
 
 fn config(lab: &Lab, top: &str, members: &[usize]) -> String {
-    let [web4, _] = service_addresses(lab);
+    let [web4, web6] = service_addresses(lab);
     let backends = |port| -> Vec<_> {
         let own = |number: &usize| (SocketAddr::new(lab.backends()[*number].ipv4().into(), port), 1);
         members.iter().map(own).collect()
@@ -101,6 +101,7 @@ fn config(lab: &Lab, top: &str, members: &[usize]) -> String {
         + "port = 80   # where nginx is\n"
         + &service("web4", "tcp", web4, "dsr", &backends(80))
         + &service(ECHO, "udp", echo_address(lab), "dsr", &backends(7))
+        + &service("web6", "tcp", web6, "dsr", &[(SocketAddr::new(lab.backends()[0].ipv6().into(), 80), 1)])
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn changes_are_made_under_load_and_survive_a_restart() {
         assert_eq!(control.lb(&["changes", "clear"]), "all changes are dropped\n");
         wait_for(&control.site.agent, "it is as the file has it", |status| {
             serving(status, control.web()) == [control.backend(0), control.backend(1)].into()
-                && status["services"].as_array().unwrap().len() == 2
+                && status["services"].as_array().unwrap().len() == 3
         });
     });
     assert_eq!(control.changes(), Vec::<String>::new());
@@ -304,7 +305,7 @@ fn a_config_is_told_apart_installed_and_refused() {
         assert_eq!(fs::metadata(&installed).unwrap().permissions().mode() & 0o777, 0o640);
         wait_for(&control.site.agent, "the new config is in effect", |status| {
             serving(status, control.web()) == [control.backend(0), control.backend(2)].into()
-                && status["services"].as_array().unwrap().len() == 3
+                && status["services"].as_array().unwrap().len() == 4
         });
         transcript.lb(&control.site.agent, &["diff", &file]);
         // What is in the file now is wrong, and stays without effect.
@@ -449,8 +450,116 @@ fn an_address_is_claimed_and_released() {
     assert_eq!(again, format!("address {address} is answered for by nobody here already\n"));
     control.lb(&["vip", "claim", &address]);
     asks("arp_answered");
+    // Who knows another one for it is told, unasked.
+    client.set([("ipv4/neigh/eth0/locktime", "0")]).unwrap();
+    for address in control.site.services().map(|service| service.ip()) {
+        let other = format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+        client.ip(&[other]).unwrap();
+        control.lb(&["vip", "claim", &address.to_string()]);
+        let mac = control.site.lab.balancer().interfaces()[0].mac_text();
+        let known = || client.run(["ip", "neigh", "show", &address.to_string()]).unwrap().stdout;
+        tests::wait_until(support::TURN, "the neighbour is known", || known().contains(&mac).then_some(())).unwrap();
+    }
     let unknown = control.site.agent.attempt_lb(["vip", "claim", "10.1.1.1"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));
     assert!(unknown.stderr.contains("no service is at 10.1.1.1"), "{unknown:?}");
     control.site.requests(control.web(), 10);
+}
+
+#[test]
+fn rates_are_shown_once_again_and_again_and_on_the_whole_terminal() {
+    if !needs_root("rates_are_shown_once_again_and_again_and_on_the_whole_terminal") {
+        return;
+    }
+    let control = Control::up();
+    control.undisturbed(|| {
+        let rates: Value = serde_json::from_str(&control.lb(&["stats", "--json"])).unwrap();
+        let echo = rates["services"].as_array().unwrap().iter().find(|one| one["service"] == ECHO).unwrap();
+        assert!(echo["packets"].as_f64().unwrap() > 0.0 && echo["bytes"].as_f64().unwrap() > 0.0, "{rates:#}");
+        assert!(rates["packets"]["forwarded_dsr"].as_f64().unwrap() > 0.0, "{rates:#}");
+        let text = control.lb(&["stats"]);
+        assert!(text.contains("service echo") && text.contains(&format!("  {}", control.echo_backend(0))), "{text}");
+        // Whoever reads it has enough after two.
+        let lb = tests::lb_binary().unwrap().display().to_string();
+        let socket = control.site.lab.socket().display().to_string();
+        let line = format!("{lb} stats --watch --json --socket {socket} | head -n 2");
+        let watched = control.site.lab.balancer().run(["sh", "-c", &line]).unwrap().stdout;
+        let each: Vec<Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(each.len(), 2);
+
+        let refused = control.site.agent.attempt_lb(["top"]).unwrap();
+        assert!(refused.stderr.contains("`lb top` needs a terminal; `lb stats --watch` does not"), "{refused:?}");
+        let line = format!("stty cols 80 rows 24; {lb} top --socket {socket}");
+        let screen = control.site.lab.balancer().run_with_input(["script", "-qec", &line, "/dev/null"], "q").unwrap();
+        for word in ["web4", "echo", "packets/s", "q quit"] {
+            assert!(screen.stdout.contains(word), "{word} is not in {:?}", screen.stdout);
+        }
+    });
+}
+
+#[test]
+fn a_hundred_changes_lose_nothing_and_move_nobody() {
+    if !needs_root("a_hundred_changes_lose_nothing_and_move_nobody") {
+        return;
+    }
+    let control = Control::up();
+    let [first, third] = [0, 2].map(|number| control.echo_backend(number).to_string());
+    control.undisturbed(|| {
+        for round in 1..=20 {
+            control.lb(&["backend", "weight", ECHO, &first, &(1 + round % 3).to_string()]);
+            control.lb(&["backend", "add", ECHO, &third]);
+            control.lb(&["apply"]);
+            control.lb(&["backend", "drain", ECHO, &first]);
+            control.lb(&["backend", "undrain", ECHO, &first]);
+            control.lb(&["backend", "remove", ECHO, &third]);
+        }
+    });
+    assert_eq!(control.changes().len(), 1, "{:?}", control.changes());
+    let kept = fs::read_dir(control.site.lab.folder().join("balancer-state")).unwrap().count();
+    assert_eq!(kept, 1, "something is left behind");
+}
+
+#[test]
+fn a_config_that_cannot_be_installed_changes_nothing() {
+    if !needs_root("a_config_that_cannot_be_installed_changes_nothing") {
+        return;
+    }
+    let control = Control::up();
+    let lab = &control.site.lab;
+    let disk = SmallDisk::mount(&lab.folder());
+    let (installed, new) = (disk.0.join("lb.toml"), lab.folder().join("new.toml"));
+    fs::write(&installed, &control.site.config).unwrap();
+    fs::write(&new, config(lab, "", &[0, 2])).unwrap();
+    // Another agent, whose config is on the small disk, takes the first one's place.
+    control.site.agent.terminate().unwrap();
+    let (lb, state) = (tests::lb_binary().unwrap(), lab.folder().join("state"));
+    let state = format!("STATE_DIRECTORY={}", state.display());
+    let line =
+        ["env".as_ref(), state.as_ref(), lb.as_os_str(), "run".as_ref(), "--config".as_ref(), installed.as_os_str()];
+    lab.balancer().spawn(line).unwrap();
+    tests::wait_until(support::TURN, "the agent answers", || {
+        control.site.agent.attempt_lb(["status"]).unwrap().status.success().then_some(())
+    })
+    .unwrap();
+    let new = new.display().to_string();
+    control.undisturbed(|| {
+        let refused = |why: &str| {
+            let output = control.site.agent.attempt_lb(["apply", &new]).unwrap();
+            let said = format!("lb: nothing was changed: cannot write {}: {why}", installed.display());
+            assert!(output.stderr.starts_with(&said), "{output:?}");
+            assert_eq!(output.status.code(), Some(1));
+            let status = control.site.agent.status().unwrap();
+            assert_eq!(serving(&status, control.web()), [control.backend(0), control.backend(1)].into());
+            assert_eq!(fs::read_to_string(&installed).unwrap(), control.site.config);
+            assert!(!disk.0.join("lb.toml.new").exists());
+        };
+        let _ = fs::write(disk.0.join("full"), vec![0; 1 << 20]);
+        refused("No space left on device");
+        fs::remove_file(disk.0.join("full")).unwrap();
+        disk.remount("ro");
+        refused("Read-only file system");
+        disk.remount("rw");
+        assert_eq!(control.lb(&["apply", &new]), "installed and applied\n");
+        assert_eq!(fs::read_to_string(&installed).unwrap(), fs::read_to_string(&new).unwrap());
+    });
 }

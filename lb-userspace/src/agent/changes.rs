@@ -10,19 +10,39 @@ use crate::{
         Changes, Edited, Merged, Stale,
         document::{Document as Editable, Misfit},
         edit::Edit,
-        state::Replacement,
+        state::{Replacement, Store},
     },
-    config::{ConfigErrors, read_text},
+    config::{Config, ConfigErrors, read_text},
     kernel::KernelError,
-    model::intent::Intent,
+    model::intent::{DRAIN_SECONDS, Intent},
 };
 use anyhow::{Error, Result};
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::task::block_in_place;
 
 impl Agent {
     /// Makes a change: kept first, then taken up. What fails leaves everything as it was.
     pub(super) async fn change(&mut self, edit: Edit) -> Result<Done, Refusal> {
+        let claimed = match &edit {
+            Edit::SetClaim { address, claim: true } => Some(*address),
+            _ => None,
+        };
+        let done = self.make(edit).await?;
+        // Also if it was claimed already: a switch may have learned otherwise.
+        if let Some(address) = claimed {
+            self.announce(address);
+        }
+        Ok(done)
+    }
+
+    async fn make(&mut self, edit: Edit) -> Result<Done, Refusal> {
+        if let Some(done) = self.make_at_once(&edit) {
+            return done;
+        }
         let with = block_in_place(|| self.document.changes.with(&self.document.text, edit.clone(), milliseconds()));
         let changes = match with.map_err(|misfit| refusal_of(&misfit))? {
             Edited::Nothing => return Ok(self.done(false)),
@@ -30,6 +50,44 @@ impl Agent {
         };
         tracing::info!("change by command: {edit}");
         self.take_changes(changes).await
+    }
+
+    /// Drains a backend, disables it or takes that back without reading the config again, which may be long: nothing else goes by it,
+    /// and it makes no config wrong. None if that is not all that is to be done.
+    fn make_at_once(&mut self, edit: &Edit) -> Option<Result<Done, Refusal>> {
+        let Edit::SetState { service, backend, state, drain_seconds } = edit else { return None };
+        let known = self.intent.backend(service, *backend)?;
+        if drain_seconds.is_some_and(|seconds| !DRAIN_SECONDS.contains(&seconds)) {
+            // The config's own words for it are the best.
+            return None;
+        }
+        let drain = drain_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        if (known.state, known.drain) == (*state, drain) && drain.is_none() {
+            return Some(Ok(self.done(false)));
+        }
+        let changes = self.document.changes.with_fitting(edit, milliseconds())?;
+        tracing::info!("change by command: {edit}");
+        if let Err(refusal) = self.keep(&changes) {
+            return Some(Err(refusal));
+        }
+        let is_there = |stale: &Stale| changes.list().iter().any(|change| change.id == stale.id);
+        self.document.stale.retain(is_there);
+        self.document.changes = changes;
+        let service = self.intent.set_state(service, *backend, *state, drain)?;
+        self.note_drains();
+        self.touched.service(&service, &self.index);
+        Some(self.settle_change().map(|()| self.done(true)))
+    }
+
+    fn keep(&self, changes: &Changes) -> Result<(), Refusal> {
+        let kept = block_in_place(|| self.document.store.save(changes));
+        kept.map_err(|error| Refusal::new(Kind::Storage, format!("nothing was changed: {error}")))
+    }
+
+    /// The answer tells of something done.
+    fn settle_change(&mut self) -> Result<(), Refusal> {
+        let settled = self.settle();
+        settled.map_err(|error| Refusal::failed(&error.context("the change is kept, but the tables can't follow yet")))
     }
 
     /// Takes a change back, or all of them.
@@ -46,15 +104,14 @@ impl Agent {
     }
 
     async fn take_changes(&mut self, changes: Changes) -> Result<Done, Refusal> {
-        let Document { path, text, store, .. } = &self.document;
+        let Document { path, text, .. } = &self.document;
         let meant = block_in_place(|| changes.intent(text, path));
         let (intent, merged) = meant.map_err(|errors| Refusal::new(Kind::Invalid, errors.without_lines()))?;
         let is_new = |id: u64| self.document.changes.list().iter().all(|change| change.id != id);
         if let Some(Stale { reason, .. }) = merged.stale.iter().find(|stale| is_new(stale.id)) {
             return Err(refusal_of(reason));
         }
-        let keep = |changes| block_in_place(|| store.save(changes));
-        keep(&changes).map_err(|error| Refusal::new(Kind::Storage, format!("nothing was changed: {error}")))?;
+        self.keep(&changes)?;
         let before = std::mem::replace(&mut self.document.changes, changes);
         if let Err(error) = self.take_intent(intent).await {
             self.document.changes = before;
@@ -64,9 +121,7 @@ impl Agent {
             return Err(refused(&error));
         }
         self.note_stale(merged);
-        // The answer tells of something done.
-        self.settle()
-            .map_err(|error| Refusal::failed(&error.context("the change is kept, but the tables can't follow yet")))?;
+        self.settle_change()?;
         Ok(self.done(true))
     }
 
@@ -106,6 +161,13 @@ impl Agent {
 
     /// Takes up a text as the config's.
     async fn take_text(&mut self, text: String) -> Result<()> {
+        let taken = self.try_text(text).await;
+        let count = if taken.is_ok() { &mut self.reloads.applied } else { &mut self.reloads.refused };
+        *count += 1;
+        taken
+    }
+
+    async fn try_text(&mut self, text: String) -> Result<()> {
         let (intent, merged) = block_in_place(|| self.document.changes.intent(&text, &self.document.path))?;
         self.take_intent(intent).await?;
         self.document.text = text;
@@ -188,21 +250,18 @@ pub(super) fn refused(error: &Error) -> Refusal {
     Refusal::new(kind, format!("nothing was changed: {error:#}"))
 }
 
-/// What a document means at the agent's start.
-pub fn open(
-    path: &std::path::Path,
-    state: impl FnOnce(Option<&str>) -> std::path::PathBuf,
-) -> Result<(Document, Intent)> {
+/// Reads a config and the changes that are kept for it; `state` says where, with what is written in the config.
+pub fn open(path: &Path, state: impl FnOnce(Option<&str>) -> PathBuf) -> Result<(Document, Intent)> {
     let text = read_text(path)?;
-    let config = crate::config::Config::of_text(&text, path)?;
+    let config = Config::of_text(&text, path)?;
     let written = config.file().state.as_ref().map(|state| state.get_ref().as_str());
-    let store = crate::changes::state::Store::new(&state(written));
+    let store = Store::new(&state(written));
     let changes = store.load()?;
-    let (intent, merged) = if changes.list().is_empty() {
-        let text = text.clone();
-        (Intent::new(&config)?, Merged { text, stale: Vec::new() })
+    let (intent, stale) = if changes.list().is_empty() {
+        (Intent::new(&config)?, Vec::new())
     } else {
-        changes.intent(&text, path)?
+        let (intent, merged) = changes.intent(&text, path)?;
+        (intent, merged.stale)
     };
-    Ok((Document { path: path.into(), text, store, changes, stale: merged.stale }, intent))
+    Ok((Document { path: path.into(), text, store, changes, stale }, intent))
 }

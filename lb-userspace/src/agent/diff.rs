@@ -7,7 +7,7 @@ use crate::{
     model::{
         answers::image::Image,
         desired::{self, Conditions, Desired},
-        difference::{self, Named},
+        difference,
         intent::{Intent, Target},
         leaving::leaving,
         plan::plan,
@@ -46,7 +46,7 @@ impl Agent {
         conditions.interfaces = links.into_iter().map(|(index, link)| (index, link.mac)).collect();
         conditions.ways.extend(ways);
         conditions.leaving = leaving(&self.actual, intent, &self.conditions, &targets_of(&self.intent), self.now());
-        conditions.drains = self.drains_of(intent);
+        conditions.drains = self.drains_of(intent).into_iter().map(|(key, (draining, _))| (key, draining)).collect();
         conditions.undecided.clear();
         let down: HashSet<SocketAddr> =
             self.health.iter().filter(|(_, record)| !record.health.is_up()).map(|(target, _)| target.address).collect();
@@ -79,18 +79,16 @@ impl Agent {
             steps.extend(ops);
         }
         let names: BTreeMap<u32, String> = self.attached.iter().map(|(name, index)| (*index, name.clone())).collect();
-        let question = |hash| {
-            let held = self.actual.answers.held.get(&hash)?;
-            let (name, kind) = text_of(&held.image.question()?);
-            Some(format!("{name} {kind}"))
-        };
-        let image = |image: &Image| {
+        let question = |image: &Image| {
             let (name, kind) = text_of(&image.question()?);
             Some(format!("{name} {kind}"))
         };
-        let named = Named { interfaces: &names, held: &question, image: &image };
         let mut lines = difference::of_intents(&self.intent, intent);
-        lines.extend(difference::of_steps(&self.actual, &steps, (&self.intent, intent), &named));
-        Ok((lines, steps.len()))
+        lines.extend(difference::of_steps(&self.actual, &steps, (&self.intent, intent), &names));
+        // Answers are written beside those before, whether or not they are others.
+        let answers = difference::of_answers(&self.actual, &actual, question);
+        let count = steps.iter().filter(|step| !difference::is_of_answers(step)).count() + answers.len();
+        lines.extend(answers);
+        Ok((lines, count))
     }
 }

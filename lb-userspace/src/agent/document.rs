@@ -8,7 +8,7 @@ use crate::changes::{
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What the agent's intent was made of.
@@ -36,14 +36,12 @@ impl Document {
         fitting.merge(&self.text)
     }
 
-    /// For how long a backend has been drained by command.
-    pub fn drained_for(&self, service: &str, backend: SocketAddr) -> Option<Duration> {
-        let drained = self.changes.list().iter().rev().find(|Change { edit, .. }| {
+    /// The change by which a backend is drained, if it is one.
+    pub fn drained_by(&self, service: &str, backend: SocketAddr) -> Option<&Change> {
+        self.changes.list().iter().rev().find(|Change { edit, .. }| {
             matches!(edit, Edit::SetState { service: name, backend: address, state: BackendState::Drain, .. }
                 if name == service && *address == backend)
-        })?;
-        // A clock that was set back has not drained it yet.
-        Some(Duration::from_millis(milliseconds().saturating_sub(drained.at)))
+        })
     }
 }
 

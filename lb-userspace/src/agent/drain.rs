@@ -1,8 +1,8 @@
 //! Backends on their way out: drained by the operator, or no longer in the config.
 
-use super::Agent;
+use super::{Agent, document::milliseconds};
 use crate::{
-    changes::edit::BackendState,
+    changes::{Change, edit::BackendState},
     model::{
         backends::BackendKey,
         desired::{Drain, Draining},
@@ -27,26 +27,43 @@ const SWEEP_SHARE: u32 = 20;
 impl Agent {
     /// Takes over from the intent what is drained.
     pub(super) fn note_drains(&mut self) {
-        self.conditions.drains = self.drains_of(&self.intent);
+        let drains = self.drains_of(&self.intent);
+        self.drained_by = drains.iter().map(|(key, (_, change))| (*key, *change)).collect();
+        self.conditions.drains = drains.into_iter().map(|(key, (draining, _))| (key, draining)).collect();
     }
 
-    /// What an intent drains. What was drained by command is so for as long as was said then, also after a restart.
-    pub(super) fn drains_of(&self, intent: &Intent) -> BTreeMap<Drain, Draining> {
-        let (now, before) = (self.now(), &self.conditions.drains);
+    /// What an intent drains, each with the change that says so, if it is one.
+    pub(super) fn drains_of(&self, intent: &Intent) -> BTreeMap<Drain, (Draining, Option<u64>)> {
         let mut drains = BTreeMap::new();
         for service in intent.services() {
             for backend in service.backends.iter().filter(|backend| backend.state == BackendState::Drain) {
                 let key: Drain = (service.endpoint, backend.endpoint);
-                let limit = backend.drain.or(intent.tracking().drain);
                 let address = SocketAddr::new(backend.endpoint.ip(), backend.endpoint.port());
-                let ago = self.document.drained_for(&service.name, address);
-                let since = before.get(&key).map_or(now, |draining| draining.since);
-                let begun = if ago.is_some() { now } else { since };
-                let left = limit.map(|limit| limit.saturating_sub(ago.unwrap_or_default()));
-                drains.insert(key, Draining { since, deadline: left.map(|left| begun + left) });
+                let change = self.document.drained_by(&service.name, address);
+                let limit = backend.drain.or(intent.tracking().drain);
+                drains.insert(key, (self.draining(&key, change, limit), change.map(|change| change.id)));
             }
         }
         drains
+    }
+
+    fn draining(&self, key: &Drain, change: Option<&Change>, limit: Option<Duration>) -> Draining {
+        let now = self.now();
+        let before = self.conditions.drains.get(key);
+        let since = before.map_or(now, |draining| draining.since);
+        let Some(change) = change else {
+            return Draining { since, deadline: limit.map(|limit| since + limit) };
+        };
+        let is_known = self.drained_by.get(key) == Some(&Some(change.id));
+        match before.filter(|before| is_known && before.deadline.is_some() == limit.is_some()) {
+            // By the clock that nobody sets.
+            Some(before) => *before,
+            None => {
+                // By an agent before this one, if not just now; if the clock was set back since, it begins anew.
+                let ago = Duration::from_millis(milliseconds().saturating_sub(change.at));
+                Draining { since, deadline: limit.map(|limit| now + limit.saturating_sub(ago)) }
+            }
+        }
     }
 
     /// Finds out what is leaving, now that the intent is another one.

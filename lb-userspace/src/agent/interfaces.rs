@@ -4,6 +4,7 @@ use super::Agent;
 use crate::{
     kernel::{KernelError, attach, load, netlink::Link},
     model::{
+        announcement,
         desired::Desired,
         intent::Intent,
         reach::{NoHop, narrow},
@@ -151,6 +152,16 @@ impl Agent {
             tracing::info!(interface = name, "detached");
         }
         Ok(names.len())
+    }
+
+    /// Tells all links, unasked, that this machine answers for an address.
+    pub(super) fn announce(&self, address: IpAddr) {
+        let Some(announcer) = &self.announcer else { return };
+        for (index, mac) in &self.conditions.interfaces {
+            if let Err(error) = announcer.send(*index, &announcement::frame(address, *mac)) {
+                tracing::warn!(interface = index, %address, "{:#}", anyhow::Error::from(error));
+            }
+        }
     }
 
     /// Joins the multicast groups that neighbour solicitations for the services' addresses come to.

@@ -19,15 +19,13 @@ impl Agent {
 
     /// Takes up another intent; an error leaves the one before.
     pub(super) async fn take_intent(&mut self, intent: Intent) -> Result<()> {
-        let fixed = |intent: &Intent| {
-            let (socket, pins, state) =
-                (intent.socket().to_owned(), intent.pins().to_owned(), intent.state().map(ToOwned::to_owned));
-            (socket, pins, state, intent.attach(), intent.limits())
-        };
-        if fixed(&intent) != fixed(&self.intent) {
-            anyhow::bail!(
-                "`socket`, `pins`, `state`, `attach` and [limits] change only with a restart, after `lb detach`"
-            );
+        let sizes =
+            |intent: &Intent| (intent.socket().to_owned(), intent.pins().to_owned(), intent.attach(), intent.limits());
+        if sizes(&intent) != sizes(&self.intent) {
+            anyhow::bail!("`socket`, `pins`, `attach` and [limits] change only with a restart, after `lb detach`");
+        }
+        if (intent.state(), intent.api()) != (self.intent.state(), self.intent.api()) {
+            anyhow::bail!("`state` and [api] change only with a restart");
         }
         // The tables know an interface before its first frame comes.
         let links = self.links(&intent).await?;

@@ -13,7 +13,7 @@ use crate::{
         pool::Pool,
         reach::{narrow, reach},
     },
-    status::{BackendStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
+    status::{BackendStatus, ChangesStatus, DnsStatus, InterfaceStatus, ServiceStatus, Status},
 };
 use anyhow::Result;
 use lb_common::{
@@ -21,7 +21,7 @@ use lb_common::{
     verdict::Why,
     wire::transport::TCP,
 };
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, fs, net::SocketAddr};
 
 /// Questions that the kernel answered.
 const ANSWERED: [Why; 3] = [Why::Answered, Why::AnsweredNegative, Why::AnsweredCached];
@@ -40,6 +40,9 @@ impl Agent {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            memory_bytes: memory(),
+            reloads: self.reloads,
+            changes: ChangesStatus { made: self.document.changes.list().len(), stale: self.document.stale.len() },
             interfaces: self.intent.interfaces().iter().map(interface).collect(),
             services,
             tracked_flows: self.flows.tracked,
@@ -183,4 +186,11 @@ fn serving(known: Option<&ActualService>) -> BTreeSet<BackendKey> {
 
 fn address(endpoint: &Endpoint) -> SocketAddr {
     SocketAddr::new(endpoint.ip(), endpoint.port())
+}
+
+/// Bytes of memory of this process; 0 if the kernel does not tell.
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    resident.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or_default() * 1_024
 }

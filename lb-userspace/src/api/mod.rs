@@ -4,6 +4,7 @@ pub mod client;
 mod message;
 mod refusal;
 mod routes;
+mod tcp;
 
 pub use message::{
     BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, NameRequest,
@@ -11,6 +12,7 @@ pub use message::{
 };
 pub use refusal::{Kind, Refusal};
 pub use routes::PREFIX;
+pub use tcp::{Tcp, TcpError};
 
 use crate::{
     changes::edit::Edit,
@@ -114,8 +116,20 @@ pub fn remove(path: &Path) {
 }
 
 /// Answers requests until the agent stops.
-pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
-    if let Err(error) = axum::serve(listener, routes::router(commands)).await {
-        tracing::error!(%error, "the API stopped");
+pub async fn serve(listener: UnixListener, tcp: Option<Tcp>, commands: mpsc::Sender<Command>) {
+    let router = routes::router(commands);
+    let over_tcp = async {
+        match tcp {
+            Some(tcp) => tcp.serve(router.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = async { axum::serve(listener, router.clone()).await } => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the API stopped");
+            }
+        }
+        () = over_tcp => (),
     }
 }

@@ -1,7 +1,6 @@
 //! Why a request is refused: one sentence, and a kind that status codes and exit codes go by.
 
-use crate::dns::listen::ListenError;
-use crate::kernel::KernelError;
+use crate::{dns::listen::ListenError, kernel::KernelError};
 use axum::{
     Json,
     http::StatusCode,

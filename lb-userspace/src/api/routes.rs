@@ -13,7 +13,8 @@ use axum::{
     Json, Router,
     body::{Body, to_bytes},
     extract::{FromRequest, Path, Query, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
     routing::{MethodRouter, delete, get, post},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -59,6 +60,7 @@ pub fn resources() -> Vec<(&'static str, &'static [&'static str], MethodRouter<S
         ("/dns/cache/show", &["post"], post(cache_show)),
         ("/dns/cache/flush", &["post"], post(cache_flush)),
         ("/dns/top", &["get"], get(top)),
+        ("/openapi.json", &["get"], get(openapi)),
     ]
 }
 
@@ -68,6 +70,8 @@ pub fn router(commands: Sender) -> Router {
     for (path, _, methods) in resources() {
         router = router.route(&format!("{PREFIX}{path}"), methods);
     }
+    // Where Prometheus looks for it.
+    router = router.route("/metrics", get(metrics));
     router.fallback(no_resource).method_not_allowed_fallback(no_method).with_state(commands)
 }
 
@@ -269,6 +273,18 @@ async fn top(commands: Commands) -> Answer<Vec<TopName>> {
     ask(commands, Command::Top).await.map(Json)
 }
 
+/// This API described, in OpenAPI's words.
+pub const DESCRIPTION: &str = include_str!("openapi.json");
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], DESCRIPTION)
+}
+
+async fn metrics(commands: Commands) -> Result<impl IntoResponse, Refusal> {
+    let status = ask(commands, Command::Status).await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], crate::metrics::text(&status)))
+}
+
 async fn change(commands: Commands, edit: Edit) -> Result<Done, Refusal> {
     ask(commands, |reply| Command::Change(edit, reply)).await
 }
@@ -298,3 +314,6 @@ async fn ask<T>(State(commands): Commands, command: impl FnOnce(Reply<T>) -> Com
     commands.send(command(reply)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
+
+#[cfg(test)]
+mod tests;

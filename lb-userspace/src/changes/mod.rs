@@ -11,7 +11,7 @@ use crate::{
     model::intent::Intent,
 };
 use document::{Document, Misfit};
-use edit::Edit;
+use edit::{BackendState, Edit};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -106,6 +106,20 @@ impl Changes {
             changes.changes.push(Change { id: changes.last, at, edit });
         }
         Ok(Edited::Changes(changes))
+    }
+
+    /// The same for an edit that is known to fit and to change something, if what is left of it can be said without a text.
+    pub fn with_fitting(&self, edit: &Edit, at: u64) -> Option<Self> {
+        let mut changes = self.clone();
+        changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
+        let takes_back = matches!(edit, Edit::SetState { state: BackendState::Active, .. });
+        if takes_back && changes.changes.len() < self.changes.len() {
+            // The text may have nothing else to take back.
+            return None;
+        }
+        changes.last += 1;
+        changes.changes.push(Change { id: changes.last, at, edit: edit.clone() });
+        Some(changes)
     }
 
     /// Without one of them, if it is there.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -112,7 +112,8 @@ pub struct Replacement {
 impl Replacement {
     /// Writes it, down to the disk; others may read it if they may read the file that it replaces.
     pub fn write(place: &Path, content: &[u8]) -> io::Result<Self> {
-        let mode = fs::metadata(place).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+        let replaced = fs::metadata(place).ok();
+        let mode = replaced.as_ref().map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
         let mut name = place.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let path = place.with_file_name(name);
@@ -124,6 +125,10 @@ impl Replacement {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let new = Self { path, place: place.into() };
         file.write_all(content)?;
+        if let Some(replaced) = replaced {
+            // Where that is not allowed, fewer may read it than before, and nobody else.
+            let _ = fchown(&file, Some(replaced.uid()), Some(replaced.gid()));
+        }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
         Ok(new)

@@ -309,6 +309,23 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What is made without a look at the text is what would be made with one.
+    #[test]
+    fn a_change_made_at_once_means_the_same(
+        edits in prop::collection::vec(edits(), 0..8),
+        number in 0..2_usize,
+        of in prop_oneof![Just(BackendState::Active), Just(BackendState::Drain), Just(BackendState::Disabled)],
+    ) {
+        let changes = made(TEXT, &edits);
+        let edit = state(["10.0.0.1:80", "10.0.0.2:8080"][number], of);
+        if let (Ok(Edited::Changes(with)), Some(at_once)) = (changes.with(TEXT, edit.clone(), 7), changes.with_fitting(&edit, 7)) {
+            prop_assert_eq!(meant(&with.merge(TEXT).text), meant(&at_once.merge(TEXT).text));
+            prop_assert_eq!(at_once.merge(TEXT).stale, vec![]);
+        }
+    }
+}
+
 /// What a text says, with defaults that are written left out, and regardless of the order of backends.
 fn meant(text: &str) -> toml::Value {
     let mut table: toml::Table = text.parse().unwrap();

@@ -1,5 +1,6 @@
 //! `lb detach`.
 
+use super::json;
 use crate::{
     api::{
         Interfaces,
@@ -11,8 +12,9 @@ use anyhow::Result;
 use std::path::PathBuf;
 
 /// Detaches through the agent. Without one, detaches by the pins and removes them.
-pub async fn detach(socket: PathBuf, pins: PathBuf) -> Result<()> {
+pub async fn detach(socket: PathBuf, pins: PathBuf, as_json: bool) -> Result<()> {
     let error = match client::post(&socket, "/detach", &()).await {
+        Ok(answer) if as_json => return json(&answer),
         Ok(Interfaces { interfaces }) => {
             println!("detached from {interfaces} interface(s); the agent goes on, `lb attach` attaches again");
             return Ok(());
@@ -32,6 +34,9 @@ pub async fn detach(socket: PathBuf, pins: PathBuf) -> Result<()> {
     }
     let path = pins.path().display().to_string();
     pins.remove()?;
+    if as_json {
+        return json(&Interfaces { interfaces: names.len() });
+    }
     println!("no agent runs; detached from {} interface(s) and removed {path}", names.len());
     Ok(())
 }

@@ -49,6 +49,9 @@ pub(super) enum CacheVerb {
     Flush {
         /// The name.
         name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         agent: Agent,
     },
@@ -65,9 +68,12 @@ pub(super) async fn run(verb: Verb) -> Result<()> {
         Verb::Cache(CacheVerb::Show { name, json, agent }) => {
             show(client::post(&agent.socket, "/dns/cache/show", &NameRequest { name }).await?, json, details)
         }
-        Verb::Cache(CacheVerb::Flush { name, agent }) => {
+        Verb::Cache(CacheVerb::Flush { name, json, agent }) => {
             let request = NameRequest { name };
             let count: usize = client::post(&agent.socket, "/dns/cache/flush", &request).await?;
+            if json {
+                return super::json(&serde_json::json!({ "flushed": count }));
+            }
             println!("flushed {count} answer(s) of {}", request.name);
             Ok(())
         }

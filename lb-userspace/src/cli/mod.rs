@@ -9,11 +9,14 @@ mod dns;
 mod explain;
 mod health;
 mod run;
+mod shell;
+mod stats;
 mod status;
+mod top;
 
 use crate::{
     api::{
-        Interfaces,
+        Interfaces, TcpError,
         client::{self, ClientError},
     },
     changes::state::StateError,
@@ -48,6 +51,9 @@ enum Verb {
     Check {
         /// The config.
         file: PathBuf,
+        /// As JSON, if it is right.
+        #[arg(long)]
+        json: bool,
     },
     /// Show services, backends, DNS and where packets went.
     Status {
@@ -67,6 +73,10 @@ enum Verb {
         #[command(flatten)]
         agent: Agent,
     },
+    /// Show how much goes to each service and backend.
+    Stats(stats::StatsArgs),
+    /// Show services, backends, rates, health and DNS on the whole terminal.
+    Top(top::TopArgs),
     /// Show what the kernel answers of DNS.
     #[command(subcommand)]
     Dns(dns::Verb),
@@ -92,11 +102,17 @@ enum Verb {
     Apply(config::ApplyArgs),
     /// Attach the data path to the interfaces of the config again, after `lb detach`.
     Attach {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         agent: Agent,
     },
     /// Take the data path down: through the agent, or, when none runs, by the pins that it left.
     Detach {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         agent: Agent,
         /// Where the agent had its pins.
@@ -107,6 +123,10 @@ enum Verb {
     /// the service's address is on the loopback.
     #[command(subcommand)]
     Decap(decap::Verb),
+    /// Print a shell's completions of this command.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a folder.
+    Man(shell::ManArgs),
 }
 
 /// Which agent is meant.
@@ -121,7 +141,7 @@ struct Agent {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.verb {
         Verb::Run { config } => run::run(&config),
-        Verb::Check { file } => check::check(&file),
+        Verb::Check { file, json } => check::check(&file, json),
         Verb::Status { json, agent } => wait(status::status(&agent.socket, json)),
         Verb::Health { of, json, agent } => wait(health::health(&agent.socket, of.as_deref(), json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
@@ -133,12 +153,12 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Export(args) => wait(config::export(args)),
         Verb::Diff(args) => wait(config::diff(args)),
         Verb::Apply(args) => wait(config::apply(args)),
-        Verb::Attach { agent } => wait(async move {
-            let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
-            println!("attached to {interfaces} interface(s)");
-            Ok(())
-        }),
-        Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
+        Verb::Attach { json, agent } => wait(attach(agent, json)),
+        Verb::Detach { json, agent, pins } => wait(detach::detach(agent.socket, pins, json)),
+        Verb::Stats(args) => wait(stats::stats(args)),
+        Verb::Top(args) => wait(top::top(args)),
+        Verb::Completions(args) => shell::completions(&args),
+        Verb::Man(args) => shell::man(&args),
         Verb::Decap(verb) => wait(decap::run(verb)),
     }
 }
@@ -151,11 +171,22 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(2)
     } else if error.is::<KernelError>() || error.is::<ListenError>() {
         ExitCode::from(3)
+    } else if let Some(error) = error.downcast_ref::<TcpError>() {
+        ExitCode::from(error.exit_code())
     } else if let Some(error) = error.downcast_ref::<decap::DecapError>() {
         ExitCode::from(error.exit_code())
     } else {
         ExitCode::FAILURE
     }
+}
+
+async fn attach(agent: Agent, as_json: bool) -> Result<()> {
+    let answer: Interfaces = client::post(&agent.socket, "/attach", &()).await?;
+    if as_json {
+        return json(&answer);
+    }
+    println!("attached to {} interface(s)", answer.interfaces);
+    Ok(())
 }
 
 /// Prints an answer as JSON.

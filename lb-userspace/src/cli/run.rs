@@ -3,7 +3,7 @@
 use crate::{
     agent,
     changes::state::DEFAULT_STATE,
-    kernel::{echo::echo_socket, load::Pins, privileges},
+    kernel::{announce::Announcer, echo::echo_socket, load::Pins, privileges},
     probe::Echoes,
 };
 use anyhow::Result;
@@ -34,12 +34,17 @@ pub fn run(config: &Path) -> Result<()> {
             .ok()
     });
     more_files();
+    let announcer = Announcer::open();
+    if let Err(error) = &announcer {
+        tracing::warn!(%error, "claims are not announced; CAP_NET_RAW at the start lets them be");
+    }
     privileges::give_up()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(
         document,
         intent,
         pins,
         Echoes::new(ipv4, ipv6),
+        announcer.ok(),
     ))
 }
 

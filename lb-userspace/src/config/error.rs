@@ -1,7 +1,11 @@
 //! What can be wrong with a config: each with its place, what it is, and what to write instead.
 
 use crate::model::intent::Mode;
-use std::{fmt, io, net::IpAddr, path::PathBuf};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 use thiserror::Error;
 
 /// All that is wrong with a config, from the first line to the last.
@@ -55,6 +59,7 @@ pub struct ConfigError {
 #[expect(missing_docs, reason = "named like the parts")]
 pub enum Place {
     Top,
+    Api,
     Check(String),
     Service(String),
     Dns,
@@ -71,6 +76,7 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Top => Ok(()),
+            Self::Api => write!(formatter, "api: "),
             Self::Check(name) => write!(formatter, "check `{name}`: "),
             Self::Service(name) => write!(formatter, "service `{name}`: "),
             Self::Dns => write!(formatter, "dns: "),
@@ -152,6 +158,16 @@ pub enum Problem {
     ShortSecret { length: usize },
     #[error("cannot read secret_file {}: {error}; make it with `openssl rand -hex 16 > {0}`", path.display())]
     SecretFile { path: PathBuf, error: io::Error },
+
+    // The API.
+    #[error("`{value}` is not an address with a port; write one such as 127.0.0.1:8080 or [::1]:8080")]
+    NotASocket { value: String },
+    #[error("{address} is there twice; write it once")]
+    DuplicateSocket { address: SocketAddr },
+    #[error("{address} is no loopback address, and who sees the token has it; write `certificate` and `key`")]
+    ClearToken { address: SocketAddr },
+    #[error("`certificate` and `key` are needed together; write both")]
+    HalfOfTls,
 
     // Checks.
     #[error("timeout_ms {timeout} is longer than interval_ms {interval}; write {interval} or less")]

@@ -106,7 +106,8 @@ impl Config {
         Ok(Secret::new(secret))
     }
 
-    fn beside(&self, name: &Spanned<String>) -> PathBuf {
+    /// The path of a file that is named, from the config's folder.
+    pub fn beside(&self, name: &Spanned<String>) -> PathBuf {
         self.source.path.parent().unwrap_or(Path::new("")).join(name.get_ref())
     }
 

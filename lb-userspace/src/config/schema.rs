@@ -35,6 +35,8 @@ pub struct File {
     /// Folder where the agent keeps what outlives it, such as changes made by command; default what systemd says (`StateDirectory`), or
     /// `/var/lib/lb`. To change it, start the agent anew.
     pub state: Written<String>,
+    /// The API over TCP, beside the Unix socket.
+    pub api: Written<Table<Api>>,
     /// Health checks by name: `[check.web]`.
     #[serde(default)]
     pub check: BTreeMap<Spanned<String>, Table<Check>>,
@@ -49,6 +51,21 @@ pub struct File {
     pub tracking: Written<Table<Tracking>>,
     /// Sizes of the maps.
     pub limits: Written<Table<Limits>>,
+}
+
+/// The API over TCP, `[api]`, for who sends the token (`Authorization: Bearer`). To change it, start the agent anew.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Addresses with ports, such as `"127.0.0.1:8080"`; at least one.
+    #[serde(default)]
+    pub listen: List<String>,
+    /// A file with the token, at least 32 characters, absolute or from the config's folder; for its owner alone (mode 0600). Required.
+    pub token_file: Written<String>,
+    /// A file with a certificate, and those between it and a known one, in PEM. Required, with `key`, but on the loopback.
+    pub certificate: Written<String>,
+    /// A file with the certificate's key in PEM.
+    pub key: Written<String>,
 }
 
 /// A health check, `[check.<name>]`.

@@ -46,6 +46,8 @@ pub enum KernelError {
     Map { map: &'static str, action: &'static str, source: MapError },
     #[error("map {map}: cannot {action}")]
     Memory { map: &'static str, action: &'static str, source: io::Error },
+    #[error("cannot tell the link of an address")]
+    Announce(#[source] io::Error),
     #[error("cannot read the clock")]
     Clock(#[source] io::Error),
     #[error("map {map}: cannot pin a chunk at {path}")]

@@ -1,5 +1,6 @@
 //! The kernel's side of the tables: loading, attaching, maps, counters, netlink. The only module with unsafe code.
 
+pub mod announce;
 mod answers;
 pub mod attach;
 mod batch;

@@ -18,16 +18,6 @@ use std::{
     time::Duration,
 };
 
-/// What is called by name elsewhere.
-pub struct Named<'a> {
-    /// Interfaces by index.
-    pub interfaces: &'a BTreeMap<u32, String>,
-    /// The question of an answer that is in the tables, by its hash.
-    pub held: &'a dyn Fn(u64) -> Option<String>,
-    /// The question of an answer that is put into them.
-    pub image: &'a dyn Fn(&Image) -> Option<String>,
-}
-
 /// What two configs have otherwise of services and their backends.
 pub fn of_intents(before: &Intent, after: &Intent) -> Vec<String> {
     let old: BTreeMap<Endpoint, &Service> =
@@ -110,7 +100,12 @@ fn of_services(before: &Service, after: &Service, lines: &mut Vec<String>) {
 }
 
 /// What steps do to the data path.
-pub fn of_steps(before: &Actual, steps: &[Op], intents: (&Intent, &Intent), named: &Named<'_>) -> Vec<String> {
+pub fn of_steps(
+    before: &Actual,
+    steps: &[Op],
+    intents: (&Intent, &Intent),
+    interfaces: &BTreeMap<u32, String>,
+) -> Vec<String> {
     let services = [intents.0, intents.1].into_iter().flat_map(Intent::services);
     let services: BTreeMap<Endpoint, &str> =
         services.map(|service| (service.endpoint, service.name.as_str())).collect();
@@ -118,7 +113,7 @@ pub fn of_steps(before: &Actual, steps: &[Op], intents: (&Intent, &Intent), name
     let ip = |address: &Address| ips.get(address).map_or_else(|| "of a service".into(), ToString::to_string);
     let name =
         |endpoint: &Endpoint| services.get(endpoint).map_or_else(|| address(endpoint), |name| (*name).to_owned());
-    let interface = |index: &u32| named.interfaces.get(index).cloned().unwrap_or_else(|| format!("number {index}"));
+    let interface = |index: &u32| interfaces.get(index).cloned().unwrap_or_else(|| format!("number {index}"));
     let mut turned: BTreeMap<Endpoint, usize> = BTreeMap::new();
     let mut lines = Vec::new();
     for step in steps {
@@ -140,16 +135,6 @@ pub fn of_steps(before: &Actual, steps: &[Op], intents: (&Intent, &Intent), name
                 lines.push(format!("address {}: {} are answered", ip(address), what.join(" and ")));
             }
             Op::RemoveAddress { address } => lines.push(format!("address {}: no longer answered for", ip(address))),
-            Op::PutAnswer(put) => {
-                let is_known = (named.image)(&put.held.image).map(|question| {
-                    let known = before.answers.held.contains_key(&put.entry.question);
-                    format!("name {question}: {}", if known { "another answer" } else { "added" })
-                });
-                lines.extend(is_known);
-            }
-            Op::RemoveAnswer { question, .. } => {
-                lines.extend((named.held)(*question).map(|question| format!("name {question}: removed")));
-            }
             _ => (),
         }
     }
@@ -159,6 +144,41 @@ pub fn of_steps(before: &Actual, steps: &[Op], intents: (&Intent, &Intent), name
         lines.push(format!("service {}: {count}{of} slots turn to other backends; no flow moves", name(&endpoint)));
     }
     lines
+}
+
+/// Which answers of the config become others; `question` says what one is about.
+pub fn of_answers(before: &Actual, after: &Actual, question: impl Fn(&Image) -> Option<String>) -> Vec<String> {
+    let of_config = |actual: &Actual| -> BTreeMap<u64, Image> {
+        let held = actual.answers.held.iter().filter(|(_, held)| !held.image.is_cached());
+        held.map(|(hash, held)| (*hash, held.image.clone())).collect()
+    };
+    let (before, after) = (of_config(before), of_config(after));
+    let mut lines: Vec<String> = Vec::new();
+    let mut tell = |image: &Image, what: &str| lines.extend(question(image).map(|name| format!("name {name}: {what}")));
+    for (hash, image) in &after {
+        match before.get(hash) {
+            None => tell(image, "added"),
+            Some(known) if known != image => tell(image, "another answer"),
+            Some(_) => (),
+        }
+    }
+    before.iter().filter(|(hash, _)| !after.contains_key(hash)).for_each(|(_, image)| tell(image, "removed"));
+    lines.sort_unstable();
+    lines
+}
+
+/// Whether a step is about answers, or nothing but a pause.
+pub fn is_of_answers(step: &Op) -> bool {
+    matches!(
+        step,
+        Op::WriteIndex { .. }
+            | Op::SwapIndex { .. }
+            | Op::PutAnswer(_)
+            | Op::RemoveAnswer { .. }
+            | Op::LeaveAnswer { .. }
+            | Op::FollowAnswers { .. }
+            | Op::Grace
+    )
 }
 
 fn place(service: &Service) -> String {

@@ -2,6 +2,7 @@
 //!
 //! [`Intent::new`] is the only way to one. It says all that is wrong with a config at once.
 
+mod api;
 mod checks;
 mod dns;
 mod limits;
@@ -39,6 +40,7 @@ use std::{
     collections::BTreeSet,
     fmt, iter,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -52,6 +54,7 @@ pub struct Intent {
     socket: PathBuf,
     pins: PathBuf,
     state: Option<PathBuf>,
+    api: Option<Api>,
     keys: Keys,
     services: Vec<Service>,
     zone: Arc<Zone>,
@@ -93,6 +96,11 @@ impl Intent {
         self.state.as_deref()
     }
 
+    /// Where the API is answered over TCP, if it is.
+    pub fn api(&self) -> Option<&Api> {
+        self.api.as_ref()
+    }
+
     /// Keys of the hashes, expanded from the secret.
     pub fn keys(&self) -> Keys {
         self.keys
@@ -101,6 +109,26 @@ impl Intent {
     /// The services as they are written; no two have the same name or endpoint.
     pub fn services(&self) -> &[Service] {
         &self.services
+    }
+
+    /// A backend of the service with this name.
+    pub fn backend(&self, service: &str, address: SocketAddr) -> Option<&Backend> {
+        let service = self.services.iter().find(|known| known.name == service)?;
+        service.backends.iter().find(|backend| backend.is_at(address))
+    }
+
+    /// Has a backend do something else, whatever its health, and says which service's it is.
+    pub fn set_state(
+        &mut self,
+        service: &str,
+        address: SocketAddr,
+        state: BackendState,
+        drain: Option<Duration>,
+    ) -> Option<Endpoint> {
+        let service = self.services.iter_mut().find(|known| known.name == service)?;
+        let backend = service.backends.iter_mut().find(|backend| backend.is_at(address))?;
+        (backend.state, backend.drain) = (state, drain);
+        Some(service.endpoint)
     }
 
     /// The names in DNS that are written in the config itself, as they are written.
@@ -154,6 +182,7 @@ impl fmt::Debug for Intent {
             socket,
             pins,
             state: _,
+            api: _,
             keys: _,
             services,
             zone: _,
@@ -168,6 +197,17 @@ impl fmt::Debug for Intent {
         shown.field("services", services).field("dns", dns).field("tunnel", tunnel);
         shown.field("tracking", tracking).field("limits", limits).finish_non_exhaustive()
     }
+}
+
+/// Where the API is answered over TCP, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// The addresses; at least one, and without TLS all on the loopback.
+    pub listen: Vec<SocketAddr>,
+    /// The file that the token is in.
+    pub token: PathBuf,
+    /// The files of certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// How the program is attached to an interface.
@@ -252,6 +292,10 @@ impl Backend {
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         iter::once(&self.target).chain(&self.agent)
     }
+
+    fn is_at(&self, address: SocketAddr) -> bool {
+        (self.endpoint.ip(), self.endpoint.port()) == (address.ip(), address.port())
+    }
 }
 
 /// Where tunnels to backends come from; what is missing is not needed.
@@ -295,6 +339,9 @@ pub struct Limits {
     /// Memory for DNS answers, in megabytes.
     pub answers_megabytes: u32,
 }
+
+/// For how many seconds the flows of a backend that is drained or removed may go on, if not for ever.
+pub const DRAIN_SECONDS: RangeInclusive<u32> = 1..=604_800;
 
 /// Memory for DNS answers, unless the config says otherwise.
 const DEFAULT_ANSWERS_MEGABYTES: u32 = 512;

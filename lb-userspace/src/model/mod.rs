@@ -1,6 +1,7 @@
 //! What should be, what is, and the steps between: pure. Nothing here does I/O, awaits, or reads a clock.
 
 pub mod actual;
+pub mod announcement;
 pub mod answers;
 pub mod backends;
 pub mod certificate;

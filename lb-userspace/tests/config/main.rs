@@ -1,6 +1,7 @@
 //! What configs mean, and what is said of wrong ones: the very words, since an operator has nothing else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
+mod api;
 mod checks;
 mod dns;
 mod meaning;

@@ -19,7 +19,7 @@ fn unknown_keys() {
         "attach = \"generic\"",
         "attack = \"generic\"",
         "config:3: unknown key `attack`; the keys here are `interfaces`, `attach`, `secret`, `secret_file`, `socket`, `pins`, \
-         `state`, `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`",
+         `state`, `api`, `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`",
     );
     says(
         "weight = 10",

@@ -1,12 +1,12 @@
 //! Services and their backends.
 
 use super::{
-    Backend, Mode, Service,
+    Backend, DRAIN_SECONDS, Mode, Service,
     checks::{Checks, Probe},
     part::{Part, Problems},
     slots,
     taken::Taken,
-    tracking, tunnel,
+    tunnel,
 };
 use crate::{
     changes::edit::BackendState,
@@ -221,7 +221,7 @@ fn backend(
     let state = part.choice_or_first("state", &written.state, &BackendState::WORDS);
     let drain = match (&written.drain_seconds, state) {
         (Some(seconds), Some(BackendState::Drain)) => {
-            let seconds = part.number("drain_seconds", seconds, tracking::DRAIN);
+            let seconds = part.number("drain_seconds", seconds, DRAIN_SECONDS);
             Some(Duration::from_secs(seconds?.into()))
         }
         (Some(seconds), _) => {

@@ -1,6 +1,6 @@
 //! For how long flows are known.
 
-use super::{Tracking, part::Problems};
+use super::{DRAIN_SECONDS, Tracking, part::Problems};
 use crate::config::{Place, schema};
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -9,8 +9,6 @@ const ADOPT: RangeInclusive<u32> = 1..=86_400;
 /// Shorter ones would take a flow for over between two packets of it.
 const TCP_IDLE: RangeInclusive<u32> = 60..=604_800;
 const UDP_IDLE: RangeInclusive<u32> = 10..=86_400;
-/// For how long flows of what is taken out may go on, if not for ever.
-pub(super) const DRAIN: RangeInclusive<u32> = 1..=604_800;
 
 const DEFAULT_ADOPT: u32 = 300;
 /// 2 hours and 4 minutes, after which a NAT may forget a flow: RFC 5382 section 5.
@@ -32,7 +30,7 @@ pub(super) fn read(file: &schema::File, problems: &mut Problems<'_>) -> Tracking
     let written = spanned.get_ref();
     let mut part = problems.part(Place::Tracking, Some(spanned.span()));
     let drain = written.drain_seconds.as_ref();
-    let drain = drain.and_then(|drain| part.number("drain_seconds", drain, DRAIN)).map(seconds);
+    let drain = drain.and_then(|drain| part.number("drain_seconds", drain, DRAIN_SECONDS)).map(seconds);
     let mut time =
         |key, written, range, default| seconds(part.number_or(key, written, range, default).unwrap_or(default));
     Tracking {

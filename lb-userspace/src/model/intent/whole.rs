@@ -1,16 +1,18 @@
 //! The whole config: its parts one by one, and what is about no single one of them.
 
 use super::{
-    Attach, Intent, Limits, Service,
+    Attach, Intent, Limits, Service, api,
     checks::Checks,
     dns, limits,
     part::{Part, Problems},
     services, tracking, tunnel,
 };
-use crate::changes::state::DEFAULT_STATE;
-use crate::config::{
-    Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
-    schema::{File, Secret, Written},
+use crate::{
+    changes::state::DEFAULT_STATE,
+    config::{
+        Config, ConfigErrors, DEFAULT_PINS, DEFAULT_SOCKET, Place, Problem,
+        schema::{File, Secret, Written},
+    },
 };
 use lb_common::{
     hash::Keys,
@@ -38,6 +40,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
     let services = services::read(file, &checks, &dns.listens, &mut problems);
     let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
     let limits = limits::read(file, &mut problems);
+    let api = api::read(config, &mut problems);
     let mut top = problems.part(Place::Top, None);
     bound(file, limits, &mut top);
     bound_slots(&services, &mut top);
@@ -57,6 +60,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             socket: socket?,
             pins: pins?,
             state: state.map_or(Some(None), |state| state.map(Some))?,
+            api: api?,
             keys: keys?,
             services,
             zone: dns.zone,
