@@ -66,6 +66,8 @@ pub const NEEDS: &[Need] = &[
     Need::new("ethtool", Sign::Program("ethtool"), Cure::Packages(&["ethtool"])),
     Need::new("tcpdump", Sign::Program("tcpdump"), Cure::Packages(&["tcpdump"])),
     Need::new("curl", Sign::Program("curl"), Cure::Packages(&["curl"])),
+    // Certificates of servers that are checked.
+    Need::new("openssl", Sign::Program("openssl"), Cure::Packages(&["openssl"])),
     Need::new("dig", Sign::Program("dig"), Cure::Packages(&["bind9-dnsutils"])),
     Need::new("kdig", Sign::Program("kdig"), Cure::Packages(&["knot-dnsutils"])),
     Need::new("drill", Sign::Program("drill"), Cure::Packages(&["ldnsutils"])),

@@ -10,6 +10,9 @@ mod tcp;
 mod tls;
 mod udp;
 
+#[cfg(test)]
+mod tests;
+
 pub use icmp::Echoes;
 pub use outcome::Outcome;
 
@@ -30,7 +33,7 @@ use tls::Clients;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 /// Probes under way at once, of those targets that answer: bounds the sockets that probing needs.
-pub const CONCURRENT: usize = 512;
+pub const CONCURRENT: usize = 2_048;
 
 /// What came of a probe.
 #[derive(Clone, Debug)]

@@ -21,7 +21,11 @@ fn unknown_keys() {
         "config:3: unknown key `attack`; the keys here are `interfaces`, `attach`, `secret`, `secret_file`, `socket`, `pins`, \
          `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`",
     );
-    says("weight = 10", "wait = 10", "config:32: unknown key `wait`; the keys here are `address`, `port`, `weight`, `backup`");
+    says(
+        "weight = 10",
+        "wait = 10",
+        "config:32: unknown key `wait`; the keys here are `address`, `port`, `weight`, `backup`",
+    );
 }
 
 #[test]
