@@ -1,5 +1,5 @@
 //! Health checks of real servers: what each kind finds, what becomes of the flows, and what is told of it.
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

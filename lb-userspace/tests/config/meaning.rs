@@ -157,6 +157,9 @@ fn readme_and_fixtures_are_right() {
     let start = readme.find("interfaces = [").unwrap();
     let (example, _) = readme.get(start..).unwrap().split_once("```").unwrap();
     intent(example).unwrap();
+    let start = readme.find("[check.site]").unwrap();
+    let (checks, _) = readme.get(start..).unwrap().split_once("```").unwrap();
+    intent(&format!("{example}\n{checks}")).unwrap();
     let start = readme.find("[[dns.domain]]").unwrap();
     let (names, _) = readme.get(start..).unwrap().split_once("```").unwrap();
     // The file that it names is not there.

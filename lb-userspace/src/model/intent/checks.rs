@@ -94,7 +94,7 @@ impl Checks {
         part: &mut Part<'_, '_>,
     ) -> Option<Probe> {
         let probe = self.named(name, part)?;
-        if !probe.knows_its_port() && !(has_udp_port && probe.check.kind.is_udp()) {
+        if !(probe.knows_its_port() || has_udp_port && probe.check.kind.is_udp()) {
             part.report(name, Problem::CheckWithoutPort { check: name.get_ref().clone(), user });
         }
         Some(probe)
