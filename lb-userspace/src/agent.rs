@@ -18,6 +18,7 @@ use crate::{
     api::{self, Command, Refusal},
     dns::listen::{Counts, Listener},
     kernel::{
+        detour::FrameSender,
         load::{self, Pins},
         log,
         maps::Maps,
@@ -66,7 +67,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(path: &Path, intent: Intent, pins: Pins, echoes: Echoes) -> Result<()> {
+pub async fn run(path: &Path, intent: Intent, pins: Pins, sockets: Sockets) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -75,7 +76,8 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins, echoes: Echoes) -> Res
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(path, intent, pins, netlink, Prober::new(echoes, results), asked).await?;
+    let mut agent =
+        Agent::start(path, intent, pins, netlink, Prober::new(sockets.echoes, results), sockets.sender, asked).await?;
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
@@ -113,9 +115,21 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins, echoes: Echoes) -> Res
         agent.settle_or_log();
     }
     api.abort();
+    if let Some(detour) = agent.prober.detour() {
+        agent.netlink.unroute_marked(detour.mark()).await;
+    }
     api::remove(agent.intent.socket());
     tracing::info!("stopped; the data path stays up, `lb detach` takes it down");
     Ok(())
+}
+
+/// What takes `CAP_NET_RAW` to open, which the agent gives up before; none where that was not to be had.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For echo requests.
+    pub echoes: Echoes,
+    /// For the frames of probes to service addresses.
+    pub sender: Option<FrameSender>,
 }
 
 struct Agent {
@@ -136,6 +150,8 @@ struct Agent {
     history: History,
     probes: HashMap<Target, AbortHandle>,
     prober: Arc<Prober>,
+    /// Sends the frames of probes to service addresses.
+    sender: Option<FrameSender>,
     netlink: Netlink,
     pins: Pins,
     ebpf: Ebpf,
@@ -169,6 +185,7 @@ impl Agent {
         pins: Pins,
         netlink: Netlink,
         prober: Arc<Prober>,
+        sender: Option<FrameSender>,
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
@@ -189,6 +206,7 @@ impl Agent {
             history: History::default(),
             probes: HashMap::new(),
             prober,
+            sender,
             netlink,
             pins,
             ebpf,
@@ -213,6 +231,7 @@ impl Agent {
         block_in_place(|| agent.inherit_answers())?;
         agent.warn_of_sizes();
         let listener = Listener::bind(agent.intent.dns())?;
+        agent.make_detour(&agent.intent).await?;
         agent.keep_probes();
         // One that does not exist is told before anything is changed.
         agent.links(&agent.intent).await?;

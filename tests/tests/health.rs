@@ -6,9 +6,14 @@ mod support;
 
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, net::SocketAddr, path::Path};
-use support::{TURN, backend_of, failures, head, lab, service, serving, status_of, url, wait_for};
+use support::{
+    TURN, backend_of, failures,
+    farm::{Mode, backend_ip, farm_head, prepare, service_ips},
+    head, lab, service, serving, status_of, url, wait_for,
+};
 use tests::{
-    Agent, Host, Knot, Lab, Layout, Nginx, Reply, Running, Speaker, UdpEcho, curl_many, needs_root, wait_until,
+    Agent, Decapsulation, Host, Knot, Lab, Layout, Nginx, Reply, Running, Speaker, UdpEcho, curl_many, needs_root,
+    wait_until,
 };
 
 /// The service of this number over IPv4, and its backends at a port.
@@ -415,4 +420,96 @@ fn who_flaps_is_held_down_and_who_comes_back_starts_slowly() {
     assert!(text.contains("s more: it has turned too often\n"), "{text}");
     let log = agent.running().log();
     assert!(log.contains("held_seconds=3600") || log.contains("held_seconds=3599"), "{log}");
+}
+
+/// Where nginx was asked for the page of the checks.
+fn asked_at(server: &Nginx) -> BTreeSet<SocketAddr> {
+    let served = server.served().unwrap();
+    served.into_iter().filter(|one| one.target == "/check").map(|one| one.local).collect()
+}
+
+/// How many rules for marked packets of checks there are, in each family.
+fn rules(lab: &Lab) -> [usize; 2] {
+    let count = |line: &[&str]| lab.balancer().run(line).unwrap().stdout.matches("fwmark 0x6c62").count();
+    [count(&["ip", "-4", "rule"]), count(&["ip", "-6", "rule"])]
+}
+
+/// A farm whose servers are checked at the services' addresses, and its services with their backends.
+fn checked_at_services(
+    mode: Mode,
+) -> (Lab, Vec<Decapsulation>, Vec<Nginx>, String, [(SocketAddr, Vec<SocketAddr>); 2]) {
+    let lab = Lab::blueprint(mode.layout()).backends(2).up().unwrap();
+    let decapsulations = prepare(&lab, mode);
+    let servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &[80]).unwrap()).collect();
+    let services = service_ips(&lab).map(|ip| {
+        let backend = |number| SocketAddr::new(backend_ip(&lab, mode, ip, number), 80);
+        (SocketAddr::new(ip, 80), vec![backend(0), backend(1)])
+    });
+    let check = "port = 80\nprobe = \"service\"\nkind = \"http\"\npath = \"/check\"\n";
+    let mut config = farm_head(&lab, mode).replace("port = 80\n", check);
+    for (name, (address, backends)) in ["web4", "web6"].iter().zip(&services) {
+        let backends: Vec<_> = backends.iter().map(|backend| (*backend, 1)).collect();
+        config += &service(name, "tcp", *address, mode.name(), &backends);
+    }
+    (lab, decapsulations, servers, config, services)
+}
+
+#[test]
+fn a_backend_without_the_service_address_is_down() {
+    if !needs_root("a_backend_without_the_service_address_is_down") {
+        return;
+    }
+    let (lab, _, servers, config, [web4, web6]) = checked_at_services(Mode::Dsr);
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    for service in [&web4, &web6] {
+        wait_until_serving(&agent, service, &[0, 1]);
+    }
+    for server in &servers {
+        assert_eq!(asked_at(server), [web4.0, web6.0].into(), "each at its own, and at no address of the backend");
+    }
+    assert_eq!(rules(&lab), [1, 1]);
+
+    let second = &lab.backends()[1];
+    let address = |verb: &str| second.ip(&[format!("address {verb} {}/32 dev lo", web4.0.ip())]).unwrap();
+    address("delete");
+    let status = wait_until_serving(&agent, &web4, &[0]);
+    assert_eq!(backend_of(&status, web4.0, web4.1[1])["last_failure"], "timed out");
+    assert_eq!(serving(&status, web6.0).len(), 2, "the other family has its address");
+    let told = agent.lb(["health", &second.ipv4().to_string()]).unwrap().stdout;
+    assert!(told.starts_with(&format!("{} via {}  http GET /check  down", web4.0, second.ipv4())), "{told}");
+    address("add");
+    wait_until_serving(&agent, &web4, &[0, 1]);
+
+    // One that is killed leaves rules that lead nowhere; the next agent takes them away, and its own with it when it ends.
+    agent.kill().unwrap();
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    assert_eq!(rules(&lab), [1, 1]);
+    address("delete");
+    wait_until_serving(&agent, &web4, &[0]);
+    assert_eq!(agent.terminate().unwrap().code(), Some(0));
+    assert_eq!(rules(&lab), [0, 0]);
+}
+
+#[test]
+fn a_backend_without_its_tunnel_is_down() {
+    if !needs_root("a_backend_without_its_tunnel_is_down") {
+        return;
+    }
+    let (lab, mut decapsulations, servers, config, services) = checked_at_services(Mode::Tunnel4);
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    for service in &services {
+        wait_until_serving(&agent, service, &[0, 1]);
+    }
+    for server in &servers {
+        assert_eq!(asked_at(server), services.iter().map(|(address, _)| *address).collect());
+    }
+    drop(decapsulations.pop());
+    for service in &services {
+        wait_until_serving(&agent, service, &[0]);
+        let replies = curl_many(lab.client(), &url(service.0), 20).unwrap();
+        assert_eq!(failures(&replies), Vec::<&Reply>::new());
+    }
+    // At its own address it is as well as ever.
+    let own = curl_many(lab.balancer(), &url(services[0].1[1]), 1).unwrap();
+    assert_eq!(failures(&own), Vec::<&Reply>::new());
 }

@@ -24,6 +24,7 @@ impl Agent {
         {
             anyhow::bail!("`socket`, `pins`, `attach` and [limits] change only with a restart, after `lb detach`");
         }
+        self.make_detour(&intent).await?;
         // The tables know an interface before its first frame comes.
         let links = self.links(&intent).await?;
         self.conditions.interfaces.extend(links.into_iter().map(|(index, link)| (index, link.mac)));

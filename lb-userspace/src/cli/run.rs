@@ -1,9 +1,9 @@
 //! `lb run`.
 
 use crate::{
-    agent,
+    agent::{self, Sockets},
     config::Config,
-    kernel::{echo::echo_socket, load::Pins, privileges},
+    kernel::{detour::FrameSender, echo::echo_socket, load::Pins, privileges},
     model::intent::Intent,
     probe::Echoes,
 };
@@ -33,14 +33,16 @@ pub fn run(config: &Path) -> Result<()> {
             .inspect_err(|error| tracing::warn!(ipv4, %error, "no socket for checks of the kind icmp"))
             .ok()
     });
+    let sender = FrameSender::open()
+        .inspect_err(|error| tracing::warn!(%error, "no socket for checks with probe = \"service\""))
+        .ok();
     more_files();
     privileges::give_up()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(
-        config,
-        intent,
-        pins,
-        Echoes::new(ipv4, ipv6),
-    ))
+    let sockets = Sockets { echoes: Echoes::new(ipv4, ipv6), sender };
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(agent::run(config, intent, pins, sockets))
 }
 
 /// Probes and connections take more open files than a shell or systemd allow at first.

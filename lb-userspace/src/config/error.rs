@@ -152,6 +152,13 @@ pub enum Problem {
     OtherKind { key: &'static str, kinds: &'static str },
     #[error("`{key}` means something only with `flap_turns`; write flap_turns = 4, or leave it out")]
     WithoutFlapTurns { key: &'static str },
+    #[error("probe = \"service\" means nothing with this kind; leave it out, or write another kind")]
+    ProbeOfKind,
+    #[error(
+        "check `{check}` goes to a service's address (probe = \"service\"), at which {user} gets nothing; write the name of another \
+         check"
+    )]
+    ProbeOfService { check: String, user: &'static str },
     #[error("`port` means nothing with kind = \"icmp\"; leave it out")]
     PortOfIcmp,
     #[error("path `{path}` is none of a page; begin it with `/`, and write what is not a letter or digit as in %20")]

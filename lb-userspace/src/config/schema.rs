@@ -58,6 +58,9 @@ pub struct Check {
     pub kind: Written<String>,
     /// The port to connect to; default the backend's. `agent` needs one, `icmp` takes none.
     pub port: Written<i64>,
+    /// Where it goes to: `backend` (the backend's own address; the default), or `service`: the service's address, by the way that traffic
+    /// takes to the backend in mode `dsr` or `tunnel`, so that one without the address or the tunnel is down.
+    pub probe: Written<String>,
     /// Milliseconds from one check to the next; default 1000.
     pub interval_ms: Written<i64>,
     /// Milliseconds after which an answer no longer counts; at most `interval_ms`, default 500 or that if it is less.

@@ -329,6 +329,12 @@ fn backend(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions, up: bool) 
     }
 }
 
+/// What the tables hold of a backend that is up, if there is a way to it.
+pub fn entry(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions) -> Option<Backend> {
+    let (backend, no_hop) = backend(key, tunnel, conditions, true);
+    no_hop.is_none().then_some(backend)
+}
+
 fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item = (&BackendKey, &Leaving)> {
     let first = BackendKey { service, own: Endpoint::zeroed(), mode: Mode::Dsr };
     conditions.leaving.range(first..).take_while(move |(key, _)| key.service == service)

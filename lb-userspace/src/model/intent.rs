@@ -18,6 +18,7 @@ mod whole;
 
 pub use super::target::{AgentCheck, Authorities, Check, Damping, Datagram, Http, Kind, Lookup, Target, Tls};
 
+use super::backends::BackendKey;
 use super::dns::{
     data::{CNAME, Data},
     zone::Zone,

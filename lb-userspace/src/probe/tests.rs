@@ -34,7 +34,7 @@ fn prober() -> (Arc<Prober>, mpsc::Receiver<Probed>) {
 }
 
 async fn once(address: SocketAddr, check: Check) -> Outcome {
-    prober().0.once(&Target { address, check: Arc::new(check) }).await
+    prober().0.once(&Target { address, check: Arc::new(check), via: None }).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -350,10 +350,10 @@ async fn who_hangs_does_not_delay_the_others() {
     let (prober, mut probed) = prober();
     let address = |number: u32, port| SocketAddr::from((std::net::Ipv4Addr::from(0x7f01_0000 + number), port));
     for number in 0..HANGING {
-        prober.start(Target { address: address(number, ports[1]), check: Arc::clone(&of_hanging) });
+        prober.start(Target { address: address(number, ports[1]), check: Arc::clone(&of_hanging), via: None });
     }
     for number in 0..GOOD {
-        prober.start(Target { address: address(number, ports[0]), check: Arc::clone(&of_good) });
+        prober.start(Target { address: address(number, ports[0]), check: Arc::clone(&of_good), via: None });
     }
     let mut counts: HashMap<SocketAddr, u32> = HashMap::new();
     let mut enough = 0;

@@ -28,7 +28,7 @@ fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Arc<Check> {
 
 fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: &Arc<Check>) -> Backend {
     let address: IpAddr = address.parse().unwrap();
-    let target = Target { address: SocketAddr::new(address, probed), check: Arc::clone(check) };
+    let target = Target { address: SocketAddr::new(address, probed), check: Arc::clone(check), via: None };
     Backend { endpoint: Endpoint::new(address, protocol, port), weight, target, agent: None, backup: false }
 }
 
@@ -93,7 +93,8 @@ fn every_key_has_its_meaning() {
     let listens: [SocketAddr; 2] = ["192.0.2.53:5353".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()];
     assert_eq!(intent.dns(), listens);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-    let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: Arc::clone(&web) };
+    let target =
+        |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: Arc::clone(&web), via: None };
     let plain = |text: &str, target| Address { address: address(text), weight: 1, tier: 1, target };
     let name = |name: &str, wire: &[u8], ttl_seconds, addresses: &[Address]| Name {
         name: name.into(),
