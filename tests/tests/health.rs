@@ -513,3 +513,41 @@ fn a_backend_without_its_tunnel_is_down() {
     let own = curl_many(lab.balancer(), &url(services[0].1[1]), 1).unwrap();
     assert_eq!(failures(&own), Vec::<&Reply>::new());
 }
+
+#[test]
+fn a_third_of_a_thousand_targets_hang() {
+    const TARGETS: u16 = 999;
+    const HANGING: u16 = TARGETS / 3;
+    if !needs_root("a_third_of_a_thousand_targets_hang") {
+        return;
+    }
+    let lab = lab(Layout::Routed, "nat", 1);
+    let host = &lab.backends()[0];
+    let address = host.interfaces().last().unwrap().ipv4;
+    let ports = |from: u16, count: u16| (from..from + count).collect::<Vec<_>>();
+    let (answering, hanging) = (ports(10_000, TARGETS - HANGING), ports(20_000, HANGING));
+    let mut server = Nginx::start(host, &answering).unwrap();
+    // Connections are taken by the kernel, and nobody ever answers.
+    let silent = || hanging.iter().map(|port| std::net::TcpListener::bind((address, *port))).collect();
+    let _silent: Vec<_> = host.inside(|| -> std::io::Result<Vec<_>> { silent() }).unwrap().unwrap();
+    let service_address = SocketAddr::new(lab.service_ipv4(0).into(), 80);
+    let backends: Vec<_> =
+        answering.iter().chain(&hanging).map(|port| (SocketAddr::new(address.into(), *port), 1)).collect();
+    let config = head(&lab).replace("[check.web]\n", "[check.web]\nkind = \"http\"\n")
+        + &service("many", "tcp", service_address, "nat", &backends).replace("slots = 1009", "slots = 65537");
+    let agent = Agent::start_within(lab.balancer(), &config, TURN).unwrap();
+    let wanted: BTreeSet<_> =
+        backends.iter().map(|(backend, _)| *backend).filter(|backend| backend.port() < 20_000).collect();
+    let all_serve =
+        |agent: &Agent| wait_for(agent, "all that answer serve", |status| serving(status, service_address) == wanted);
+    let status = all_serve(&agent);
+    let listed = status_of(&status, service_address)["backends"].as_array().unwrap();
+    let timed_out = listed.iter().filter(|backend| backend["last_failure"] == "timed out").count();
+    assert_eq!((listed.len(), timed_out), (usize::from(TARGETS), usize::from(HANGING)));
+
+    // While they go on hanging, all others are found out at once, and found again.
+    server.stop().unwrap();
+    wait_for(&agent, "nobody serves", |status| serving(status, service_address).is_empty());
+    server.start_again().unwrap();
+    all_serve(&agent);
+}
