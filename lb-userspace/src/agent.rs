@@ -6,6 +6,7 @@ mod answers;
 mod cache;
 mod drain;
 mod explain;
+mod files;
 mod health;
 mod inherit;
 mod interfaces;
@@ -16,9 +17,9 @@ mod touched;
 
 use crate::{
     api::{self, Command, Refusal},
+    config::Text,
     dns::listen::{Counts, Listener},
     kernel::{
-        detour::FrameSender,
         load::{self, Pins},
         log,
         maps::Maps,
@@ -34,7 +35,7 @@ use crate::{
         history::History,
         intent::{Intent, Target},
     },
-    probe::{self, Echoes, Prober},
+    probe::{self, Prober, Sockets},
     settle,
 };
 use anyhow::Result;
@@ -63,11 +64,13 @@ const REFRESH: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the kernel is told that the agent is there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the files are looked at that the config names as such.
+const LOOK: Duration = Duration::from_millis(500);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
 const ASKED: usize = 1_024;
 
 /// Runs until SIGTERM or SIGINT. The data path stays up.
-pub async fn run(path: &Path, intent: Intent, pins: Pins, sockets: Sockets) -> Result<()> {
+pub async fn run(path: &Path, text: Text, intent: Intent, pins: Pins, sockets: Sockets) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -76,13 +79,13 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins, sockets: Sockets) -> R
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent =
-        Agent::start(path, intent, pins, netlink, Prober::new(sockets.echoes, results), sockets.sender, asked).await?;
+    let mut agent = Agent::start(path, text, intent, pins, netlink, Prober::new(sockets, results), asked).await?;
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
     let mut beats = interval(HEARTBEAT);
+    let mut looks = interval(LOOK);
     loop {
         tokio::select! {
             Some(probed) = probed.recv() => agent.probed(probed),
@@ -98,6 +101,10 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins, sockets: Sockets) -> R
             () = sleep_until(agent.wakes()) => agent.wake(),
             _ = beats.tick() => {
                 agent.beat();
+                continue;
+            }
+            _ = looks.tick() => {
+                agent.look_at_files().await;
                 continue;
             }
             Some(command) = commanded.recv() => agent.command(command).await,
@@ -123,17 +130,10 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins, sockets: Sockets) -> R
     Ok(())
 }
 
-/// What takes `CAP_NET_RAW` to open, which the agent gives up before; none where that was not to be had.
-#[derive(Debug)]
-pub struct Sockets {
-    /// For echo requests.
-    pub echoes: Echoes,
-    /// For the frames of probes to service addresses.
-    pub sender: Option<FrameSender>,
-}
-
 struct Agent {
     path: PathBuf,
+    /// Of the config that the intent is from.
+    text: Text,
     started: Instant,
     intent: Intent,
     /// Finds the services of the intent.
@@ -149,9 +149,9 @@ struct Agent {
     rising: BTreeMap<Target, Duration>,
     history: History,
     probes: HashMap<Target, AbortHandle>,
+    /// Files that are watched, as they were last looked at.
+    seen_files: files::Seen,
     prober: Arc<Prober>,
-    /// Sends the frames of probes to service addresses.
-    sender: Option<FrameSender>,
     netlink: Netlink,
     pins: Pins,
     ebpf: Ebpf,
@@ -181,11 +181,11 @@ struct Agent {
 impl Agent {
     async fn start(
         path: &Path,
+        text: Text,
         intent: Intent,
         pins: Pins,
         netlink: Netlink,
         prober: Arc<Prober>,
-        sender: Option<FrameSender>,
         asked: mpsc::Sender<Asked>,
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
@@ -194,6 +194,7 @@ impl Agent {
         let actual = block_in_place(|| maps.read(intent.tracking().adopt))?;
         let mut agent = Self {
             path: path.into(),
+            text,
             started: Instant::now(),
             desired: Desired::default(),
             index: Index::new(&intent),
@@ -205,8 +206,8 @@ impl Agent {
             rising: BTreeMap::new(),
             history: History::default(),
             probes: HashMap::new(),
+            seen_files: files::Seen::new(),
             prober,
-            sender,
             netlink,
             pins,
             ebpf,

@@ -74,7 +74,7 @@ impl Agent {
             return Ok(());
         }
         let tun = Tun::new().map_err(KernelError::Tun)?;
-        let sender = self.sender.as_ref().and_then(|sender| sender.try_clone().ok()).ok_or(KernelError::NoSender)?;
+        let sender = self.prober.sender().ok_or(KernelError::NoSender)?;
         let mark = self.netlink.route_marked(&tun.name).await?;
         tracing::info!(device = tun.name, mark = format!("{mark:#x}"), "checks go to service addresses");
         self.prober.set_detour(Detour::start(tun, mark, sender));

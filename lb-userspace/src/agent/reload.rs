@@ -1,14 +1,23 @@
 //! Another config.
 
 use super::{Agent, touched::Index};
-use crate::{config::Config, dns::listen::Listener, model::intent::Intent};
+use crate::{
+    config::{Config, ConfigErrors},
+    dns::listen::Listener,
+    model::intent::Intent,
+};
 use anyhow::{Context as _, Result};
 use std::{collections::BTreeSet, net::SocketAddr};
 
 impl Agent {
     /// Reads the config again. A wrong one changes nothing.
     pub(super) async fn reload(&mut self) {
-        if let Err(error) = self.try_reload().await {
+        self.reload_from(Config::read(&self.path)).await;
+    }
+
+    /// Does the same with a config that has been read.
+    pub(super) async fn reload_from(&mut self, config: Result<Config, ConfigErrors>) {
+        if let Err(error) = self.try_reload(config).await {
             return tracing::error!("not reloaded, nothing is changed: {error:#}");
         }
         match self.settle() {
@@ -17,8 +26,9 @@ impl Agent {
         }
     }
 
-    async fn try_reload(&mut self) -> Result<()> {
-        let intent = Intent::new(&Config::read(&self.path)?)?;
+    async fn try_reload(&mut self, config: Result<Config, ConfigErrors>) -> Result<()> {
+        let config = config?;
+        let intent = Intent::new(&config)?;
         if (intent.socket(), intent.pins(), intent.attach(), intent.limits())
             != (self.intent.socket(), self.intent.pins(), self.intent.attach(), self.intent.limits())
         {
@@ -36,6 +46,7 @@ impl Agent {
             self.intent = before;
             return Err(error);
         }
+        self.text = config.text().clone();
         self.index = Index::new(&self.intent);
         self.renewed = true;
         self.note_leaving(&before);

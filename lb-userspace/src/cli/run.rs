@@ -1,11 +1,11 @@
 //! `lb run`.
 
 use crate::{
-    agent::{self, Sockets},
+    agent,
     config::Config,
     kernel::{detour::FrameSender, echo::echo_socket, load::Pins, privileges},
     model::intent::Intent,
-    probe::Echoes,
+    probe::{Echoes, Sockets},
 };
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -24,7 +24,9 @@ pub fn run(config: &Path) -> Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     // Colours are for people: a journal or a file would be full of escape sequences.
     log.with_ansi(io::stderr().is_terminal()).init();
-    let intent = Intent::new(&Config::read(config)?)?;
+    let read = Config::read(config)?;
+    let (intent, text) = (Intent::new(&read)?, read.text().clone());
+    drop(read);
     // Mounting and making folders takes more privileges than running. Given up before there are threads, or each would have its
     // own.
     let pins = Pins::hold(intent.pins())?;
@@ -42,7 +44,7 @@ pub fn run(config: &Path) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(agent::run(config, intent, pins, sockets))
+        .block_on(agent::run(config, text, intent, pins, sockets))
 }
 
 /// Probes and connections take more open files than a shell or systemd allow at first.

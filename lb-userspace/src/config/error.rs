@@ -195,6 +195,23 @@ pub enum Problem {
     WithoutCheck { user: &'static str },
 
     // Services and backends.
+    #[error("cannot read backends_file {}: {error}; write the path of a file, from the config's folder", path.display())]
+    TargetsFile { path: PathBuf, error: io::Error },
+    #[error(
+        "backends_file {}: {error}; write JSON such as [{{\"targets\": [\"10.0.0.11:8080\"], \"labels\": {{\"weight\": \"2\"}}}}]",
+        path.display()
+    )]
+    TargetsJson { path: PathBuf, error: serde_json::Error },
+    #[error(
+        "backends_file {}: target `{target}` is not an IP address with or without a port; write one such as 10.0.0.11:8080",
+        path.display()
+    )]
+    TargetsTarget { path: PathBuf, target: String },
+    #[error(
+        "backends_file {}: label {name} `{value}` can't be read; write \"weight\": \"2\" or \"backup\": \"true\"",
+        path.display()
+    )]
+    TargetsLabel { path: PathBuf, name: &'static str, value: String },
     #[error("`{name}` is not a name for a service; write letters, digits, `-`, `_` and `.`")]
     ServiceName { name: String },
     #[error("another service, at line {line}, has this name; write another one")]

@@ -23,7 +23,7 @@ use super::dns::{
     data::{CNAME, Data},
     zone::Zone,
 };
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Watched};
 use lb_common::{
     hash::Keys,
     path::tunnel::Sources,
@@ -57,6 +57,7 @@ pub struct Intent {
     tunnel: Tunnel,
     tracking: Tracking,
     limits: Limits,
+    watched: Vec<Watched>,
 }
 
 impl Intent {
@@ -125,6 +126,11 @@ impl Intent {
         self.tracking
     }
 
+    /// The files that the config is read anew for when they have changed.
+    pub fn watched(&self) -> &[Watched] {
+        &self.watched
+    }
+
     /// Sizes of the maps.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -153,6 +159,7 @@ impl fmt::Debug for Intent {
             tunnel,
             tracking,
             limits,
+            watched: _,
         } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);

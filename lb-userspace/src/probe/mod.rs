@@ -19,10 +19,13 @@ pub use detour::{Detour, Entries};
 pub use icmp::Echoes;
 pub use outcome::Outcome;
 
-use crate::model::{
-    health::Failure,
-    intent::{Kind, Target},
-    schedule,
+use crate::{
+    kernel::detour::FrameSender,
+    model::{
+        health::Failure,
+        intent::{Kind, Target},
+        schedule,
+    },
 };
 use dial::Dial;
 use places::Places;
@@ -51,11 +54,20 @@ pub struct Probed {
     pub took: Duration,
 }
 
+/// What takes `CAP_NET_RAW` to open, which the agent gives up before; none where that was not to be had.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For echo requests.
+    pub echoes: Echoes,
+    /// For the frames of probes to service addresses.
+    pub sender: Option<FrameSender>,
+}
+
 /// What all probes share.
 pub struct Prober {
     places: Places,
     clients: Clients,
-    echoes: Echoes,
+    sockets: Sockets,
     detour: OnceLock<Arc<Detour>>,
     results: mpsc::Sender<Probed>,
     not_probed: AtomicU64,
@@ -63,15 +75,20 @@ pub struct Prober {
 
 impl Prober {
     /// That says what came of its probes to `results`.
-    pub fn new(echoes: Echoes, results: mpsc::Sender<Probed>) -> Arc<Self> {
+    pub fn new(sockets: Sockets, results: mpsc::Sender<Probed>) -> Arc<Self> {
         let (places, clients) = (Places::new(CONCURRENT), Clients::default());
         let (detour, not_probed) = (OnceLock::new(), AtomicU64::new(0));
-        Arc::new(Self { places, clients, echoes, detour, results, not_probed })
+        Arc::new(Self { places, clients, sockets, detour, results, not_probed })
     }
 
     /// The way of probes to service addresses, if there is one.
     pub fn detour(&self) -> Option<&Arc<Detour>> {
         self.detour.get()
+    }
+
+    /// Another handle of the socket for frames.
+    pub fn sender(&self) -> Option<FrameSender> {
+        self.sockets.sender.as_ref()?.try_clone().ok()
     }
 
     /// From now on there is one.
@@ -120,7 +137,7 @@ impl Prober {
                 Kind::Http(http) => http::probe(dial, http, &self.clients).await,
                 Kind::Dns(lookup) => dns::probe(dial, lookup).await,
                 Kind::Udp(datagram) => udp::probe(dial, datagram, limit).await,
-                Kind::Icmp => self.echoes.probe(dial.address.ip()).await,
+                Kind::Icmp => self.sockets.echoes.probe(dial.address.ip()).await,
                 Kind::Agent(agent) => agent::probe(dial, agent).await,
             }
         };

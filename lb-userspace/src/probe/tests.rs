@@ -1,6 +1,6 @@
 //! Probes of servers on the loopback.
 
-use super::{CONCURRENT, Echoes, Outcome, Probed, Prober};
+use super::{CONCURRENT, Outcome, Probed, Prober, Sockets};
 use crate::model::{
     health::Failure,
     intent::{AgentCheck, Authorities, Check, Datagram, Http, Kind, Lookup, Target, Tls},
@@ -30,7 +30,7 @@ fn check(kind: Kind) -> Check {
 
 fn prober() -> (Arc<Prober>, mpsc::Receiver<Probed>) {
     let (results, probed) = mpsc::channel(CONCURRENT);
-    (Prober::new(Echoes::default(), results), probed)
+    (Prober::new(Sockets::default(), results), probed)
 }
 
 async fn once(address: SocketAddr, check: Check) -> Outcome {
