@@ -19,8 +19,7 @@ fn stamp(path: &Path) -> io::Result<[i64; 4]> {
 
 impl Agent {
     /// Reads the files anew if one of them has another text; the config's own is what it was: who edits it has not said yet that it
-    /// counts. Each change is looked at once: a file that is wrong is complained
-    /// about, and not again until it is another one.
+    /// counts. Each change is looked at once: a file that is wrong is complained about, and not again until it is another one.
     pub(super) async fn look_at_files(&mut self) {
         let mut changed = None;
         let mut seen = Seen::new();
