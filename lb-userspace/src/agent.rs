@@ -9,6 +9,7 @@ mod diff;
 mod document;
 mod drain;
 mod explain;
+mod files;
 mod health;
 mod inherit;
 mod interfaces;
@@ -40,7 +41,7 @@ use crate::{
         history::History,
         intent::{Intent, Target},
     },
-    probe::{self, Echoes, Prober},
+    probe::{self, Prober, Sockets},
     settle,
     status::ReloadsStatus,
 };
@@ -69,6 +70,8 @@ const REFRESH: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the kernel is told that the agent is there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the files are looked at that the config names as such.
+const LOOK: Duration = Duration::from_millis(500);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
 const ASKED: usize = 1_024;
 
@@ -77,7 +80,7 @@ pub async fn run(
     document: Document,
     intent: Intent,
     pins: Pins,
-    echoes: Echoes,
+    sockets: Sockets,
     announcer: Option<Announcer>,
 ) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
@@ -92,13 +95,14 @@ pub async fn run(
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let prober = Prober::new(echoes, results);
+    let prober = Prober::new(sockets, results);
     let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, asked).await?;
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
     let mut refresh = Deadline::now() + REFRESH;
     let mut beats = interval(HEARTBEAT);
+    let mut looks = interval(LOOK);
     loop {
         tokio::select! {
             Some(probed) = probed.recv() => agent.probed(probed),
@@ -116,6 +120,10 @@ pub async fn run(
                 agent.beat();
                 continue;
             }
+            _ = looks.tick() => {
+                agent.look_at_files().await;
+                continue;
+            }
             Some(command) = commanded.recv() => agent.command(command).await,
             _ = reload.recv() => agent.reload().await,
             _ = terminate.recv() => break,
@@ -131,6 +139,9 @@ pub async fn run(
         agent.settle_or_log();
     }
     api.abort();
+    if let Some(detour) = agent.prober.detour() {
+        agent.netlink.unroute_marked(detour.mark()).await;
+    }
     api::remove(agent.intent.socket());
     tracing::info!("stopped; the data path stays up, `lb detach` takes it down");
     Ok(())
@@ -156,6 +167,8 @@ struct Agent {
     rising: BTreeMap<Target, Duration>,
     history: History,
     probes: HashMap<Target, AbortHandle>,
+    /// Files that are watched, as they were last looked at.
+    seen_files: files::Seen,
     prober: Arc<Prober>,
     netlink: Netlink,
     announcer: Option<Announcer>,
@@ -212,6 +225,7 @@ impl Agent {
             rising: BTreeMap::new(),
             history: History::default(),
             probes: HashMap::new(),
+            seen_files: files::Seen::new(),
             prober,
             netlink,
             announcer,
@@ -239,6 +253,7 @@ impl Agent {
         block_in_place(|| agent.inherit_answers())?;
         agent.warn_of_sizes();
         let listener = Listener::bind(agent.intent.dns())?;
+        agent.make_detour(&agent.intent).await?;
         agent.keep_probes();
         // One that does not exist is told before anything is changed.
         agent.links(&agent.intent).await?;

@@ -5,7 +5,10 @@ use crate::{
     model::{certificate::Certificate, health::State, pool::Pool},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 /// The state of everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub struct HealthReport {
 pub struct TargetStatus {
     /// Where to; port 0: the check has no ports.
     pub address: SocketAddr,
+    /// The backend that packets to it are sent to, if it is a service's.
+    pub via: Option<IpAddr>,
     /// What is done.
     pub check: String,
     /// The services and DNS names that go by it.

@@ -401,7 +401,7 @@ fn ops(intent: &Intent, eth0: &Interface, eth1: &Interface) -> Result<Vec<Op>> {
             let hop = Hop { interface, destination: [2, 0, 0, 0, 1, number], source, mtu: 1500 };
             conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
             if service.name != "down4" {
-                conditions.up.insert(backend.target);
+                conditions.up.insert(backend.target.clone());
             }
         }
     }

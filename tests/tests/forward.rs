@@ -71,7 +71,7 @@ impl Oracle {
             let destination = host.interfaces()[0].mac;
             let hop = Hop { interface: near.index, destination, source: near.mac, mtu: 1500 };
             conditions.ways.insert(ip, Ok(Way { hop, gateway: None }));
-            conditions.up.insert(backend.target);
+            conditions.up.insert(backend.target.clone());
         }
         change(&mut conditions);
 

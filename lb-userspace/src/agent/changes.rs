@@ -160,7 +160,7 @@ impl Agent {
     }
 
     /// Takes up a text as the config's.
-    async fn take_text(&mut self, text: String) -> Result<()> {
+    pub(super) async fn take_text(&mut self, text: String) -> Result<()> {
         let taken = self.try_text(text).await;
         let count = if taken.is_ok() { &mut self.reloads.applied } else { &mut self.reloads.refused };
         *count += 1;

@@ -14,7 +14,7 @@ use crate::{
     status::{HealthReport, TargetStatus, TurnStatus},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -76,11 +76,13 @@ impl Agent {
     /// The health of all targets, or of those of a service, a DNS name, an address or one target.
     pub(super) fn health_report(&self, of: Option<&str>) -> Result<HealthReport, Refusal> {
         let users = self.users();
-        let wanted: Option<BTreeSet<SocketAddr>> = of.and_then(addresses_of_text(&users));
-        let is_wanted = |target: &Target, used_by: &[String]| match (of, &wanted) {
-            (None, _) => true,
-            (Some(_), Some(addresses)) => addresses.contains(&target.address),
-            (Some(of), None) => used_by.iter().any(|user| user == of),
+        let address: Option<SocketAddr> = of.and_then(|of| of.parse().ok());
+        let ip: Option<IpAddr> = of.and_then(|of| of.parse().ok());
+        let is_wanted = |target: &Target, used_by: &[String]| match (of, address, ip) {
+            (None, ..) => true,
+            (_, Some(address), _) => target.address == address,
+            (_, _, Some(ip)) => target.address.ip() == ip || target.via.is_some_and(|key| key.own.ip() == ip),
+            (Some(of), ..) => used_by.iter().any(|user| user == of),
         };
         let mut targets: Vec<&Target> = self.health.keys().collect();
         targets.sort_unstable();
@@ -124,6 +126,7 @@ impl Agent {
         let last = record.last.as_ref();
         Some(TargetStatus {
             address: target.address,
+            via: target.via.map(|key| key.own.ip()),
             check: target.check.kind.to_string(),
             used_by: used_by.to_vec(),
             health: health.state(),
@@ -139,18 +142,6 @@ impl Agent {
             certificate: last.and_then(|last| last.certificate.as_deref()).cloned(),
             turns: self.history.of(target).map(|turn| turn_status(turn, now)).collect(),
         })
-    }
-}
-
-/// The addresses of targets that a text means, if it is an address.
-fn addresses_of_text(users: &BTreeMap<Target, Vec<String>>) -> impl Fn(&str) -> Option<BTreeSet<SocketAddr>> {
-    move |text| {
-        let all = || users.keys().map(|target| target.address);
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Some([address].into());
-        }
-        let address = text.parse::<IpAddr>().ok()?;
-        Some(all().filter(|target| target.ip() == address).collect())
     }
 }
 

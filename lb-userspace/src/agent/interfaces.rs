@@ -98,6 +98,7 @@ impl Agent {
             self.touched.address(*address, &self.index, &self.conditions);
         }
         self.conditions.ways = ways;
+        self.show_ways();
     }
 
     /// Puts the program on the interfaces of the config, and takes it off others that it is still on; if it can't be on one of

@@ -2,14 +2,16 @@
 
 use super::{Agent, health::Record};
 use crate::{
+    kernel::{KernelError, detour::Tun},
     model::{
         backends::{BackendKey, is_live},
+        desired,
         health::Change,
         history::Turn,
         intent::{Intent, Target},
         load::Load,
     },
-    probe::Probed,
+    probe::{Detour, Probed},
 };
 use std::{
     collections::{BTreeSet, HashSet, hash_map::Entry},
@@ -45,7 +47,7 @@ impl Agent {
         self.conditions.undecided.retain(|target| targets.contains(target));
         for target in targets {
             if let Entry::Vacant(health) = self.health.entry(target.clone()) {
-                if up.contains(&target.address) {
+                if up.contains(&(target.address, target.via)) {
                     health.insert(Record::inherited_up());
                 } else {
                     health.insert(Record::default());
@@ -61,18 +63,44 @@ impl Agent {
         let up = self.health.iter().filter(|(_, record)| record.health.is_up());
         self.conditions.up = up.map(|(target, _)| target.clone()).collect();
         self.touched.all(&self.intent);
+        self.show_ways();
+    }
+
+    /// Sees to the way of probes to service addresses, if the intent has any.
+    pub(super) async fn make_detour(&self, intent: &Intent) -> Result<(), KernelError> {
+        let mut backends = intent.services().iter().flat_map(|service| &service.backends);
+        let needed = backends.any(|backend| backend.target.via.is_some());
+        if !needed || self.prober.detour().is_some() {
+            return Ok(());
+        }
+        let tun = Tun::new().map_err(KernelError::Tun)?;
+        let sender = self.prober.sender().ok_or(KernelError::NoSender)?;
+        let mark = self.netlink.route_marked(&tun.name).await?;
+        tracing::info!(device = tun.name, mark = format!("{mark:#x}"), "checks go to service addresses");
+        self.prober.set_detour(Detour::start(tun, mark, sender));
+        Ok(())
+    }
+
+    /// Tells the probes that go to service addresses how their backends are reached.
+    pub(super) fn show_ways(&self) {
+        let Some(detour) = self.prober.detour() else { return };
+        let entry = |target: &Target| {
+            let key = target.via?;
+            Some((key, desired::entry(&key, self.intent.tunnel(), &self.conditions)?))
+        };
+        detour.know(self.health.keys().filter_map(entry).collect());
     }
 
     /// Where another check goes on from what is known: nothing is down because it is checked in another way. That is where a target is
     /// up, and where the backend takes traffic that a target belongs to.
-    fn held_for_up(&self) -> HashSet<SocketAddr> {
+    fn held_for_up(&self) -> HashSet<(SocketAddr, Option<BackendKey>)> {
         let up = self.health.iter().filter(|(_, record)| record.health.is_up());
-        let mut all: HashSet<SocketAddr> = up.map(|(target, _)| target.address).collect();
+        let mut all: HashSet<_> = up.map(|(target, _)| (target.address, target.via)).collect();
         for service in self.intent.services() {
             for backend in service.backends.iter().filter(|backend| !self.health.contains_key(&backend.target)) {
                 let key = BackendKey { service: service.endpoint, own: backend.endpoint, mode: service.mode };
                 if self.actual.backends.get(&key).is_some_and(|(_, entry)| is_live(entry)) {
-                    all.insert(backend.target.address);
+                    all.insert((backend.target.address, backend.target.via));
                 }
             }
         }

@@ -8,7 +8,18 @@ use std::{collections::BTreeSet, net::SocketAddr};
 impl Agent {
     /// Reads the config again. A wrong one changes nothing.
     pub(super) async fn reload(&mut self) {
-        if let Err(error) = self.try_reload().await {
+        let taken = self.try_reload().await;
+        self.end_reload(taken);
+    }
+
+    /// Reads the files again that the config names; the config's own is what it was.
+    pub(super) async fn reload_files(&mut self) {
+        let taken = self.take_text(self.document.text.clone()).await;
+        self.end_reload(taken);
+    }
+
+    fn end_reload(&mut self, taken: Result<()>) {
+        if let Err(error) = taken {
             return tracing::error!("not reloaded, nothing is changed: {error:#}");
         }
         match self.settle() {
@@ -27,6 +38,7 @@ impl Agent {
         if (intent.state(), intent.api()) != (self.intent.state(), self.intent.api()) {
             anyhow::bail!("`state` and [api] change only with a restart");
         }
+        self.make_detour(&intent).await?;
         // The tables know an interface before its first frame comes.
         let links = self.links(&intent).await?;
         self.conditions.interfaces.extend(links.into_iter().map(|(index, link)| (index, link.mac)));

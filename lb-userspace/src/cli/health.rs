@@ -28,7 +28,8 @@ pub async fn health(socket: &Path, of: Option<&str>, json: bool) -> Result<()> {
 fn text(target: &TargetStatus, now: u64) -> String {
     let since = target.since_seconds.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
     let address = if target.address.port() == 0 { target.address.ip().to_string() } else { target.address.to_string() };
-    let mut lines = vec![format!("{address}  {}  {}{since}", target.check, target.health)];
+    let via = target.via.map(|via| format!(" via {via}")).unwrap_or_default();
+    let mut lines = vec![format!("{address}{via}  {}  {}{since}", target.check, target.health)];
     if !target.used_by.is_empty() {
         lines.push(format!("  for {}", target.used_by.join(", ")));
     }

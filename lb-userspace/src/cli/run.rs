@@ -3,8 +3,8 @@
 use crate::{
     agent,
     changes::state::DEFAULT_STATE,
-    kernel::{announce::Announcer, echo::echo_socket, load::Pins, privileges},
-    probe::Echoes,
+    kernel::{announce::Announcer, detour::FrameSender, echo::echo_socket, load::Pins, privileges},
+    probe::{Echoes, Sockets},
 };
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -33,17 +33,21 @@ pub fn run(config: &Path) -> Result<()> {
             .inspect_err(|error| tracing::warn!(ipv4, %error, "no socket for checks of the kind icmp"))
             .ok()
     });
+    let sender = FrameSender::open()
+        .inspect_err(|error| tracing::warn!(%error, "no socket for checks with probe = \"service\""))
+        .ok();
     more_files();
     let announcer = Announcer::open();
     if let Err(error) = &announcer {
         tracing::warn!(%error, "claims are not announced; CAP_NET_RAW at the start lets them be");
     }
     privileges::give_up()?;
+    let sockets = Sockets { echoes: Echoes::new(ipv4, ipv6), sender };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(
         document,
         intent,
         pins,
-        Echoes::new(ipv4, ipv6),
+        sockets,
         announcer.ok(),
     ))
 }

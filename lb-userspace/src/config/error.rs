@@ -176,6 +176,13 @@ pub enum Problem {
     OtherKind { key: &'static str, kinds: &'static str },
     #[error("`{key}` means something only with `flap_turns`; write flap_turns = 4, or leave it out")]
     WithoutFlapTurns { key: &'static str },
+    #[error("probe = \"service\" means nothing with this kind; leave it out, or write another kind")]
+    ProbeOfKind,
+    #[error(
+        "check `{check}` goes to a service's address (probe = \"service\"), at which {user} gets nothing; write the name of another \
+         check"
+    )]
+    ProbeOfService { check: String, user: &'static str },
     #[error("`port` means nothing with kind = \"icmp\"; leave it out")]
     PortOfIcmp,
     #[error("path `{path}` is none of a page; begin it with `/`, and write what is not a letter or digit as in %20")]
@@ -212,6 +219,23 @@ pub enum Problem {
     WithoutCheck { user: &'static str },
 
     // Services and backends.
+    #[error("cannot read backends_file {}: {error}; write the path of a file, from the config's folder", path.display())]
+    TargetsFile { path: PathBuf, error: io::Error },
+    #[error(
+        "backends_file {}: {error}; write JSON such as [{{\"targets\": [\"10.0.0.11:8080\"], \"labels\": {{\"weight\": \"2\"}}}}]",
+        path.display()
+    )]
+    TargetsJson { path: PathBuf, error: serde_json::Error },
+    #[error(
+        "backends_file {}: target `{target}` is not an IP address with or without a port; write one such as 10.0.0.11:8080",
+        path.display()
+    )]
+    TargetsTarget { path: PathBuf, target: String },
+    #[error(
+        "backends_file {}: label {name} `{value}` can't be read; write \"weight\": \"2\" or \"backup\": \"true\"",
+        path.display()
+    )]
+    TargetsLabel { path: PathBuf, name: &'static str, value: String },
     #[error("`{name}` is not a name for a service; write letters, digits, `-`, `_` and `.`")]
     ServiceName { name: String },
     #[error("another service, at line {line}, has this name; write another one")]

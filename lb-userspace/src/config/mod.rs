@@ -5,10 +5,12 @@
 
 pub mod error;
 pub mod schema;
+mod targets;
 
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 
 use schema::{File, Secret};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -30,6 +32,7 @@ pub struct Config {
     cookie_secret_of_file: Option<Secret>,
     authorities: BTreeMap<String, Vec<u8>>,
     records: Vec<RecordsText>,
+    watched: Vec<Watched>,
     source: Source,
 }
 
@@ -57,6 +60,7 @@ impl Config {
             cookie_secret_of_file: None,
             authorities: BTreeMap::new(),
             records: Vec::new(),
+            watched: Vec::new(),
             source,
         };
         config.read_files()?;
@@ -76,6 +80,7 @@ impl Config {
             Ok((name.get_ref().clone(), read))
         });
         self.authorities = authorities.collect::<Result<_, _>>()?;
+        self.read_targets()?;
         let Some(dns) = &self.file.dns else {
             return Ok(());
         };
@@ -90,6 +95,27 @@ impl Config {
             Ok(RecordsText { path, text })
         });
         self.records = files.collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Puts the backends of files behind those that are written in the config.
+    fn read_targets(&mut self) -> Result<(), ConfigErrors> {
+        let mut files = Vec::new();
+        for (number, service) in self.file.service.iter().enumerate() {
+            let Some(name) = &service.get_ref().backends_file else { continue };
+            let path = self.beside(name);
+            let read = fs::read_to_string(&path).map_err(|error| Problem::TargetsFile { path: path.clone(), error });
+            let backends =
+                read.and_then(|text| Ok((targets::backends(&text, &path, &name.span())?, Watched::new(&path, &text))));
+            let (backends, watched) = backends.map_err(|problem| self.source.errors(name.span(), problem))?;
+            files.push((number, backends, watched));
+        }
+        for (number, backends, watched) in files {
+            if let Some(service) = self.file.service.get_mut(number) {
+                service.get_mut().backend.extend(backends);
+            }
+            self.watched.push(watched);
+        }
         Ok(())
     }
 
@@ -136,6 +162,11 @@ impl Config {
         &self.records
     }
 
+    /// The files that it is read anew for when they have changed.
+    pub fn watched(&self) -> &[Watched] {
+        &self.watched
+    }
+
     /// Where it is written.
     pub fn source(&self) -> &Source {
         &self.source
@@ -149,6 +180,21 @@ pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
         let errors = vec![ConfigError { file: None, line: None, place: Place::Top, problem }];
         ConfigErrors { path: path.into(), errors }
     })
+}
+
+/// A file that is watched, as it was when it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The file.
+    pub path: PathBuf,
+    digest: [u8; 32],
+}
+
+impl Watched {
+    /// With this text.
+    pub fn new(path: &Path, text: &str) -> Self {
+        Self { path: path.into(), digest: Sha256::digest(text).into() }
+    }
 }
 
 /// A file with records.

@@ -5,7 +5,12 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Deref};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
 use toml::Spanned;
 
 /// A value with its place in the text.
@@ -78,6 +83,9 @@ pub struct Check {
     pub kind: Written<String>,
     /// The port to connect to; default the backend's. `agent` needs one, `icmp` takes none.
     pub port: Written<i64>,
+    /// Where it goes to: `backend` (the backend's own address; the default), or `service`: the service's address, by the way that traffic
+    /// takes to the backend in mode `dsr` or `tunnel`, so that one without the address or the tunnel is down.
+    pub probe: Written<String>,
     /// Milliseconds from one check to the next; default 1000.
     pub interval_ms: Written<i64>,
     /// Milliseconds after which an answer no longer counts; at most `interval_ms`, default 500 or that if it is less.
@@ -174,9 +182,13 @@ pub struct Service {
     /// What becomes of the flows if fewer are up, backups included: `healthy` (those that are up take all; the default) or `fail-open` (all
     /// backends take flows as if they were up).
     pub below_minimum: Written<String>,
-    /// The backends, each `[[service.backend]]`; at least one.
+    /// The backends, each `[[service.backend]]`; at least one, here or in `backends_file`.
     #[serde(default)]
     pub backend: List<Table<Backend>>,
+    /// A file with more of them, absolute or from the config's folder, in the JSON of Prometheus' `file_sd`:
+    /// `[{"targets": ["10.0.0.11:8080"], "labels": {"weight": "2"}}]`. The labels `weight` and `backup` mean the same as the keys. The file is
+    /// watched: it is read again when it has changed, and if it is wrong then, the backends stay what they are.
+    pub backends_file: Written<String>,
 }
 
 /// A server behind a service, `[[service.backend]]`.
@@ -481,6 +493,18 @@ impl<T> Deref for Table<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+impl<T> DerefMut for Table<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> From<T> for Table<T> {
+    fn from(written: T) -> Self {
+        Self(written)
     }
 }
 

@@ -84,6 +84,15 @@ pub enum KernelError {
     OpenLink { name: String, source: LinkError },
     #[error("interface {name}: cannot detach")]
     Detach { name: String, source: io::Error },
+    #[error(
+        "checks with probe = \"service\" need a device: load the module `tun`, let this process open /dev/net/tun, or write \
+         probe = \"backend\""
+    )]
+    Tun(#[source] io::Error),
+    #[error(
+        "checks with probe = \"service\" send frames: start the agent with CAP_NET_RAW, or write probe = \"backend\""
+    )]
+    NoSender,
     #[error("netlink: cannot {action}")]
     Netlink { action: &'static str, source: rtnetlink::Error },
     #[error("cannot open a netlink socket")]

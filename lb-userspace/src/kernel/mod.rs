@@ -5,6 +5,7 @@ mod answers;
 pub mod attach;
 mod batch;
 pub mod decap;
+pub mod detour;
 pub mod echo;
 pub mod error;
 pub mod flows;
@@ -17,6 +18,7 @@ pub mod netlink;
 mod plain;
 pub mod privileges;
 mod read;
+mod rules;
 mod slots;
 
 pub use error::KernelError;

@@ -39,7 +39,7 @@ pub struct Program {
 /// A netlink connection.
 #[derive(Clone)]
 pub struct Netlink {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 /// Opens a connection. The stream yields something for every change of a link, a route or a neighbour.
@@ -50,7 +50,7 @@ pub fn connect() -> Result<(Netlink, impl Stream<Item = ()> + Unpin), KernelErro
     Ok((Netlink { handle }, messages.map(|_| ())))
 }
 
-fn failed(action: &'static str) -> impl Fn(rtnetlink::Error) -> KernelError {
+pub(super) fn failed(action: &'static str) -> impl Fn(rtnetlink::Error) -> KernelError {
     move |source| KernelError::Netlink { action, source }
 }
 

@@ -8,7 +8,7 @@ use super::{
     leaving::Leaving,
     load::{Load, WHOLE},
     pool::{self, Candidate, Pool},
-    reach::{NoHop, Way, reach},
+    reach::{Hop, NoHop, Way, reach},
 };
 use crate::changes::edit::BackendState;
 use bytemuck::Zeroable as _;
@@ -245,7 +245,7 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
         let takes_flows = pool.takes(&seen.candidate);
         let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
         let up = !seen.given_up && (seen.up || takes_flows);
-        let (backend, _) = backend(&key, tunnel, conditions, up);
+        let backend = backend(&key, tunnel, &seen.hop, up);
         let draining = if seen.drained { DRAINING } else { 0 };
         let backend = Backend { flags: backend.flags | draining, ..backend };
         // Parts of weights are told apart as finely as weights can be.
@@ -253,7 +253,8 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
         backends.push(Share { backend, weight: if takes_flows { share } else { 0 }, leaving: false });
     }
     for (key, leaving) in leaving_of(conditions, service.endpoint) {
-        let (backend, _) = backend(key, tunnel, conditions, leaving.is_up(conditions, now));
+        let hop = reach(conditions, key.mode, key.own.ip());
+        let backend = backend(key, tunnel, &hop, leaving.is_up(conditions, now));
         backends.push(Share { backend, weight: 0, leaving: true });
     }
     Balanced {
@@ -273,6 +274,8 @@ const MOST_WEIGHT: u64 = 65_535;
 struct Seen<'a> {
     backend: &'a intent::Backend,
     candidate: Candidate,
+    /// How it is reached.
+    hop: Result<Hop, NoHop>,
     /// Its check says so, and it has not said itself that it is down.
     up: bool,
     /// By the operator.
@@ -301,7 +304,7 @@ impl<'a> Seen<'a> {
         let unknown = backend.targets().any(|target| conditions.undecided.contains(target));
         let waits = (unknown || up && asked) && !is_disabled && !drained && has_weight;
         let candidate = Candidate { able, up, backup: *backup };
-        Self { backend, candidate, up, drained, given_up, waits, per_mille: load.per_mille }
+        Self { backend, candidate, hop, up, drained, given_up, waits, per_mille: load.per_mille }
     }
 
     /// In thousandths.
@@ -310,8 +313,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What the tables hold of a backend, and why it has no next hop, if it has none.
-fn backend(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions, up: bool) -> (Backend, Option<NoHop>) {
+/// What the tables hold of a backend.
+fn backend(key: &BackendKey, tunnel: Tunnel, hop: &Result<Hop, NoHop>, up: bool) -> Backend {
     let address = key.own.ip();
     let flags = match key.mode {
         Mode::Dsr => 0,
@@ -320,15 +323,18 @@ fn backend(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions, up: bool) 
         Mode::Tunnel => TUNNEL6,
     };
     let entry = |down| Backend::new(key.own, key.service, flags | if down { DOWN } else { 0 });
-    let hop = match reach(conditions, key.mode, address) {
-        Ok(hop) => hop,
-        Err(no_hop) => return (entry(true), Some(no_hop)),
-    };
+    let Ok(hop) = hop else { return entry(true) };
     let entry = entry(!up).via(hop.interface, hop.destination, hop.source, hop.mtu);
     match tunnel.sources(address).filter(|_| key.mode == Mode::Tunnel) {
-        Some(sources) => (entry.through(sources), None),
-        None => (entry, None),
+        Some(sources) => entry.through(sources),
+        None => entry,
     }
+}
+
+/// What the tables hold of a backend that is up, if there is a way to it.
+pub fn entry(key: &BackendKey, tunnel: Tunnel, conditions: &Conditions) -> Option<Backend> {
+    let hop = reach(conditions, key.mode, key.own.ip());
+    hop.is_ok().then(|| backend(key, tunnel, &hop, true))
 }
 
 fn leaving_of(conditions: &Conditions, service: Endpoint) -> impl Iterator<Item = (&BackendKey, &Leaving)> {

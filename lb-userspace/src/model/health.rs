@@ -17,7 +17,14 @@ pub struct Health {
     changed: Option<Duration>,
     /// Since when it is up again, having been down.
     recovered: Option<Duration>,
-    /// When it went down, as far as that counts for damping.
+    /// None before its first turn that counts for damping: there may be a million targets, few of which flap.
+    flaps: Option<Box<Flaps>>,
+}
+
+/// How often a target went down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Flaps {
+    /// When, as far as that counts.
     downs: VecDeque<Duration>,
     /// Until then it is held down.
     held: Option<Duration>,
@@ -152,7 +159,11 @@ impl Health {
 
     /// For how much longer it is held down.
     pub fn held(&self, now: Duration) -> Option<Duration> {
-        self.held.map(|until| until.saturating_sub(now)).filter(|left| !left.is_zero())
+        self.held_until().map(|until| until.saturating_sub(now)).filter(|left| !left.is_zero())
+    }
+
+    fn held_until(&self) -> Option<Duration> {
+        self.flaps.as_ref()?.held
     }
 
     /// Results in a row that contradict the state.
@@ -176,14 +187,16 @@ impl Health {
             self.contradicted = now;
         }
         self.streak = self.streak.saturating_add(1);
-        if self.streak < needed || result.is_ok() && self.held.is_some_and(|until| now < until) {
+        if self.streak < needed || result.is_ok() && self.held_until().is_some_and(|until| now < until) {
             return None;
         }
         self.streak = 0;
-        self.held = None;
+        if let Some(flaps) = &mut self.flaps {
+            flaps.held = None;
+        }
         let damping = check.damping.filter(|_| self.state == State::Up);
         if let (Err(_), Some(damping)) = (result, damping) {
-            self.damp(now, &damping);
+            self.flaps.get_or_insert_default().damp(now, self.changed, &damping);
         }
         self.recovered = (result.is_ok() && self.state == State::Down).then_some(now);
         self.state = if result.is_ok() { State::Up } else { State::Down };
@@ -191,12 +204,14 @@ impl Health {
         let after = now.saturating_sub(self.contradicted);
         Some(Change { up: result.is_ok(), after, reason: result.err(), held: self.held(now) })
     }
+}
 
-    /// Notes a turn to down, and holds it there if there were too many. Who was held and has not been up for a whole window since is
+impl Flaps {
+    /// Notes a turn to down of what has been up since `up`, and holds it there if there were too many. Who was held and has not been up for a whole window since is
     /// held again with its next turn: a hold may be longer than the window, and then no older turns are in it.
-    fn damp(&mut self, now: Duration, damping: &Damping) {
+    fn damp(&mut self, now: Duration, up: Option<Duration>, damping: &Damping) {
         let Damping { turns, window, hold, most } = *damping;
-        if self.changed.is_none_or(|changed| now.saturating_sub(changed) >= window) {
+        if up.is_none_or(|up| now.saturating_sub(up) >= window) {
             self.holds = 0;
         }
         self.downs.retain(|down| now.saturating_sub(*down) < window);

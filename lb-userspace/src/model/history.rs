@@ -84,7 +84,7 @@ mod tests {
     use std::sync::Arc;
 
     fn target(port: u16) -> Target {
-        Target { address: ([10, 0, 0, 1], port).into(), check: Arc::default() }
+        Target { address: ([10, 0, 0, 1], port).into(), check: Arc::default(), via: None }
     }
 
     fn turn(second: u64) -> Turn {

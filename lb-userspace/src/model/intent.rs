@@ -19,13 +19,14 @@ mod whole;
 
 pub use super::target::{AgentCheck, Authorities, Check, Damping, Datagram, Http, Kind, Lookup, Target, Tls};
 
+use super::backends::BackendKey;
 use super::dns::{
     data::{CNAME, Data},
     zone::Zone,
 };
 use crate::{
     changes::edit::BackendState,
-    config::{Config, ConfigErrors},
+    config::{Config, ConfigErrors, Watched},
 };
 use lb_common::{
     hash::Keys,
@@ -63,6 +64,7 @@ pub struct Intent {
     tunnel: Tunnel,
     tracking: Tracking,
     limits: Limits,
+    watched: Vec<Watched>,
 }
 
 impl Intent {
@@ -161,6 +163,11 @@ impl Intent {
         self.tracking
     }
 
+    /// The files that the config is read anew for when they have changed.
+    pub fn watched(&self) -> &[Watched] {
+        &self.watched
+    }
+
     /// Sizes of the maps.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -191,6 +198,7 @@ impl fmt::Debug for Intent {
             tunnel,
             tracking,
             limits,
+            watched: _,
         } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);

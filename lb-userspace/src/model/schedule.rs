@@ -13,7 +13,7 @@ pub fn pause(check: &Check, round: u64, draw: u64) -> Duration {
         return interval;
     }
     // A number from 0 up to, but not including, 1,000.
-    let part = (u128::from(draw) * 1_000 >> 64) as u32;
+    let part = ((u128::from(draw) * 1_000) >> 64) as u32;
     if round == 0 {
         // Not at once: what answered a moment ago does so again, and that says nothing.
         return interval / 2 + interval / 2 * part / 1_000;

@@ -1,5 +1,6 @@
 //! What is probed, and how.
 
+use super::backends::BackendKey;
 use std::{
     fmt,
     hash::{Hash, Hasher},
@@ -15,12 +16,17 @@ pub struct Target {
     pub address: SocketAddr,
     /// How, how often, and what its results lead to.
     pub check: Arc<Check>,
+    /// The backend to which its packets are sent in the way of traffic, if the address is a service's.
+    pub via: Option<BackendKey>,
 }
 
-/// By the address alone: few have two checks.
+/// By the address alone, or the backend's: few have two checks.
 impl Hash for Target {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.address.hash(state);
+        if let Some(key) = &self.via {
+            key.own.hash(state);
+        }
     }
 }
 
@@ -41,6 +47,8 @@ pub struct Check {
     pub slow_start: Duration,
     /// What holds it down if it turns too often.
     pub damping: Option<Damping>,
+    /// Whether it goes to the service's address in the way of traffic, not to the backend's own.
+    pub to_service: bool,
     /// What is done.
     pub kind: Kind,
 }
@@ -56,6 +64,7 @@ impl Default for Check {
             jitter: 10,
             slow_start: Duration::ZERO,
             damping: None,
+            to_service: false,
             kind: Kind::Tcp,
         }
     }

@@ -1,6 +1,9 @@
 //! Whether a DNS question is answered as expected.
 
-use super::outcome::{Outcome, datagrams};
+use super::{
+    dial::{Dial, Dialed},
+    outcome::Outcome,
+};
 use crate::model::{health::Failure, intent::Lookup};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
@@ -9,19 +12,15 @@ use hickory_proto::{
 };
 use std::{
     hash::{BuildHasher as _, RandomState},
-    io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 /// Asks the question.
-pub async fn probe(address: SocketAddr, lookup: &Lookup) -> Outcome {
-    match exchange(address, lookup).await {
-        Ok(outcome) => outcome,
-        Err(error) => error.into(),
-    }
+pub async fn probe(dial: &Dial<'_>, lookup: &Lookup) -> Outcome {
+    exchange(dial, lookup).await.unwrap_or_else(|outcome| outcome)
 }
 
-async fn exchange(address: SocketAddr, lookup: &Lookup) -> io::Result<Outcome> {
+async fn exchange(dial: &Dial<'_>, lookup: &Lookup) -> Result<Outcome, Outcome> {
     let Ok(name) = Name::from_ascii(format!("{}.", lookup.name)) else { return Ok(Failure::Protocol.into()) };
     // Not to be guessed by who can forge the target's address.
     let id = RandomState::new().hash_one(&lookup.name) as u16;
@@ -29,7 +28,7 @@ async fn exchange(address: SocketAddr, lookup: &Lookup) -> io::Result<Outcome> {
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(name, RecordType::from(lookup.kind)));
     let Ok(question) = question.to_vec() else { return Ok(Failure::Protocol.into()) };
-    let socket = datagrams(address).await?;
+    let Dialed { socket, led: _led } = dial.datagrams().await?;
     socket.send(&question).await?;
     let mut buffer = [0; 4_096];
     loop {

@@ -1,7 +1,8 @@
 //! Whether a page is there, by HTTP/1.1 or HTTPS.
 
 use super::{
-    outcome::{Outcome, connect},
+    dial::{Dial, Dialed},
+    outcome::Outcome,
     tls::{self, Clients},
 };
 use crate::model::{health::Failure, intent::Http};
@@ -20,10 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const LONGEST_BODY: usize = 65_536;
 
 /// Asks for the page.
-pub async fn probe(address: SocketAddr, http: &Http, clients: &Clients) -> Outcome {
-    let stream = match connect(address).await {
-        Ok(stream) => stream,
-        Err(error) => return error.into(),
+pub async fn probe(dial: &Dial<'_>, http: &Http, clients: &Clients) -> Outcome {
+    let address = dial.address;
+    let Dialed { socket: stream, led: _led } = match dial.connect().await {
+        Ok(dialed) => dialed,
+        Err(outcome) => return outcome,
     };
     let Some(tls) = &http.tls else { return exchange(stream, address, http).await };
     match tls::connect(stream, address, tls, clients).await {

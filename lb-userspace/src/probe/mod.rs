@@ -1,6 +1,8 @@
 //! Probes: each does one check of one target and returns what came of it.
 
 mod agent;
+mod detour;
+mod dial;
 mod dns;
 mod http;
 mod icmp;
@@ -10,18 +12,27 @@ mod tcp;
 mod tls;
 mod udp;
 
+#[cfg(test)]
+mod tests;
+
+pub use detour::{Detour, Entries};
 pub use icmp::Echoes;
 pub use outcome::Outcome;
 
-use crate::model::{
-    intent::{Kind, Target},
-    schedule,
+use crate::{
+    kernel::detour::FrameSender,
+    model::{
+        health::Failure,
+        intent::{Kind, Target},
+        schedule,
+    },
 };
+use dial::Dial;
 use places::Places;
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -30,7 +41,7 @@ use tls::Clients;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 /// Probes under way at once, of those targets that answer: bounds the sockets that probing needs.
-pub const CONCURRENT: usize = 512;
+pub const CONCURRENT: usize = 2_048;
 
 /// What came of a probe.
 #[derive(Clone, Debug)]
@@ -43,20 +54,46 @@ pub struct Probed {
     pub took: Duration,
 }
 
+/// What takes `CAP_NET_RAW` to open, which the agent gives up before; none where that was not to be had.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For echo requests.
+    pub echoes: Echoes,
+    /// For the frames of probes to service addresses.
+    pub sender: Option<FrameSender>,
+}
+
 /// What all probes share.
 pub struct Prober {
     places: Places,
     clients: Clients,
-    echoes: Echoes,
+    sockets: Sockets,
+    detour: OnceLock<Arc<Detour>>,
     results: mpsc::Sender<Probed>,
     not_probed: AtomicU64,
 }
 
 impl Prober {
     /// That says what came of its probes to `results`.
-    pub fn new(echoes: Echoes, results: mpsc::Sender<Probed>) -> Arc<Self> {
+    pub fn new(sockets: Sockets, results: mpsc::Sender<Probed>) -> Arc<Self> {
         let (places, clients) = (Places::new(CONCURRENT), Clients::default());
-        Arc::new(Self { places, clients, echoes, results, not_probed: AtomicU64::new(0) })
+        let (detour, not_probed) = (OnceLock::new(), AtomicU64::new(0));
+        Arc::new(Self { places, clients, sockets, detour, results, not_probed })
+    }
+
+    /// The way of probes to service addresses, if there is one.
+    pub fn detour(&self) -> Option<&Arc<Detour>> {
+        self.detour.get()
+    }
+
+    /// Another handle of the socket for frames.
+    pub fn sender(&self) -> Option<FrameSender> {
+        self.sockets.sender.as_ref()?.try_clone().ok()
+    }
+
+    /// From now on there is one.
+    pub fn set_detour(&self, detour: Arc<Detour>) {
+        let _ = self.detour.set(detour);
     }
 
     /// Probes a target again and again, the first time at once.
@@ -92,15 +129,16 @@ impl Prober {
 
     /// Does the check once.
     async fn once(&self, target: &Target) -> Outcome {
-        let (address, limit) = (target.address, target.check.timeout);
+        let limit = target.check.timeout;
+        let Some(dial) = &Dial::new(target, self.detour.get()) else { return Failure::Unreachable.into() };
         let done = async {
             match &target.check.kind {
-                Kind::Tcp => tcp::probe(address).await,
-                Kind::Http(http) => http::probe(address, http, &self.clients).await,
-                Kind::Dns(lookup) => dns::probe(address, lookup).await,
-                Kind::Udp(datagram) => udp::probe(address, datagram, limit).await,
-                Kind::Icmp => self.echoes.probe(address.ip()).await,
-                Kind::Agent(agent) => agent::probe(address, agent).await,
+                Kind::Tcp => tcp::probe(dial).await,
+                Kind::Http(http) => http::probe(dial, http, &self.clients).await,
+                Kind::Dns(lookup) => dns::probe(dial, lookup).await,
+                Kind::Udp(datagram) => udp::probe(dial, datagram, limit).await,
+                Kind::Icmp => self.sockets.echoes.probe(dial.address.ip()).await,
+                Kind::Agent(agent) => agent::probe(dial, agent).await,
             }
         };
         tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Outcome::timed_out())

@@ -1,8 +1,7 @@
 //! What comes of a probe.
 
 use crate::model::{certificate::Certificate, health::Failure, load::Said};
-use std::{io, net::SocketAddr};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use std::io;
 
 /// Characters of an answer that are shown.
 const SHOWN: usize = 120;
@@ -81,23 +80,6 @@ pub fn printable(answer: &[u8]) -> String {
     let shown = line.chars().take(SHOWN);
     // Nothing in a log looks like another line, and no terminal is told anything.
     shown.map(|character| if character.is_control() { '.' } else { character }).collect::<String>().trim_end().into()
-}
-
-/// Opens a connection that ends with a reset, so that probing leaves no sockets in TIME-WAIT behind.
-pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_zero_linger()?;
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Opens a socket that hears only from `address`, and of what ICMP says about it.
-pub async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = if address.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
-    Ok(socket)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Whether a TCP connection can be opened.
 
-use super::outcome::{Outcome, connect};
-use std::net::SocketAddr;
+use super::{dial::Dial, outcome::Outcome};
 
 /// Opens a connection and ends it.
-pub async fn probe(address: SocketAddr) -> Outcome {
-    connect(address).await.map_or_else(Outcome::from, |_| Ok(()).into())
+pub async fn probe(dial: &Dial<'_>) -> Outcome {
+    dial.connect().await.map_or_else(|outcome| outcome, |_| Ok(()).into())
 }

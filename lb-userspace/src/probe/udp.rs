@@ -1,23 +1,26 @@
 //! Whether a datagram is answered, or at least not refused.
 
-use super::outcome::{Outcome, datagrams};
+use super::{
+    dial::{Dial, Dialed},
+    outcome::Outcome,
+};
 use crate::model::{health::Failure, intent::Datagram};
-use std::{io, net::SocketAddr, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Sends the datagram. Without an answer to expect, silence until the end of `limit` is right; that a port is unreachable never is.
-pub async fn probe(address: SocketAddr, datagram: &Datagram, limit: Duration) -> Outcome {
+pub async fn probe(dial: &Dial<'_>, datagram: &Datagram, limit: Duration) -> Outcome {
     // What is silent has to be waited for: a little less than for what has to answer, whose time then is over.
     let limit = if datagram.expect.is_none() { limit * 9 / 10 } else { limit };
-    match timeout(limit, exchange(address, datagram)).await {
-        Ok(outcome) => outcome.unwrap_or_else(Outcome::from),
+    match timeout(limit, exchange(dial, datagram)).await {
+        Ok(outcome) => outcome.unwrap_or_else(|outcome| outcome),
         Err(_) if datagram.expect.is_none() => Ok(()).into(),
         Err(_) => Outcome::timed_out(),
     }
 }
 
-async fn exchange(address: SocketAddr, datagram: &Datagram) -> io::Result<Outcome> {
-    let socket = datagrams(address).await?;
+async fn exchange(dial: &Dial<'_>, datagram: &Datagram) -> Result<Outcome, Outcome> {
+    let Dialed { socket, led: _led } = dial.datagrams().await?;
     socket.send(&datagram.send).await?;
     let mut answer = [0; 2_048];
     let length = socket.recv(&mut answer).await?;

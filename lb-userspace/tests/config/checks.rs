@@ -76,7 +76,8 @@ const START: &str = "interfaces = [\"eth0\"]\nsecret = \"0123456789abcdef\"\n[[s
 #[track_caller]
 fn check(text: &str) -> Check {
     let intent = intent(&format!("{START}{text}")).unwrap_or_else(|errors| panic!("{errors}"));
-    (*intent.services()[0].backends[0].target.check).clone()
+    let target = intent.targets().into_iter().next().unwrap();
+    (*target.check).clone()
 }
 
 #[track_caller]
@@ -228,6 +229,30 @@ fn datagrams() {
         &format!("kind = \"udp\"\nsend = \"{}\"", "x".repeat(1_201)),
         "13: check `c`: `send` has 1201 bytes; write at most 1200, which fit a datagram on every link",
     );
+}
+
+#[test]
+fn checks_that_go_to_the_service_address() {
+    let right = intent(&format!("{START}probe = \"service\"\nport = 8081")).unwrap();
+    let targets = right.targets();
+    let target = targets.first().unwrap();
+    assert_eq!(target.address, "192.0.2.1:8081".parse().unwrap());
+    assert_eq!(target.via.unwrap().own.ip(), "10.0.0.1".parse::<std::net::IpAddr>().unwrap());
+    let none = "goes to a service's address (probe = \"service\"), at which";
+    let cure = "gets nothing; write the name of another check";
+    let nat = format!("{}probe = \"service\"", START.replace("\"dsr\"", "\"nat\""));
+    assert_eq!(errors(&nat), format!("config:8: service `s`: check `c` {none} a backend in mode \"nat\" {cure}"));
+    wrong(
+        &format!(
+            "probe = \"service\"\nport = 80\n[dns]\nlisten = [\"::1\"]\n[[dns.name]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\ncheck = \"c\""
+        ),
+        &format!("19: name `a`: check `c` {none} a name {cure}"),
+    );
+    wrong(
+        "kind = \"icmp\"\nprobe = \"service\"",
+        "13: check `c`: probe = \"service\" means nothing with this kind; leave it out, or write another kind",
+    );
+    wrong("probe = \"x\"", "12: check `c`: probe `x` is unknown; write \"backend\" or \"service\"");
 }
 
 #[test]

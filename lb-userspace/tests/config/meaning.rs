@@ -29,7 +29,7 @@ fn check(interval: u64, timeout: u64, rise: u32, fall: u32) -> Arc<Check> {
 
 fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, check: &Arc<Check>) -> Backend {
     let address: IpAddr = address.parse().unwrap();
-    let target = Target { address: SocketAddr::new(address, probed), check: Arc::clone(check) };
+    let target = Target { address: SocketAddr::new(address, probed), check: Arc::clone(check), via: None };
     Backend {
         endpoint: Endpoint::new(address, protocol, port),
         weight,
@@ -102,7 +102,8 @@ fn every_key_has_its_meaning() {
     let listens: [SocketAddr; 2] = ["192.0.2.53:5353".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()];
     assert_eq!(intent.dns(), listens);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-    let target = |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: Arc::clone(&web) };
+    let target =
+        |text: &str| Target { address: SocketAddr::new(address(text), 8_081), check: Arc::clone(&web), via: None };
     let plain = |text: &str, target| Address { address: address(text), weight: 1, tier: 1, target };
     let name = |name: &str, wire: &[u8], ttl_seconds, addresses: &[Address]| Name {
         name: name.into(),
@@ -166,6 +167,9 @@ fn readme_and_fixtures_are_right() {
     let start = readme.find("interfaces = [").unwrap();
     let (example, _) = readme.get(start..).unwrap().split_once("```").unwrap();
     intent(example).unwrap();
+    let start = readme.find("[check.site]").unwrap();
+    let (checks, _) = readme.get(start..).unwrap().split_once("```").unwrap();
+    intent(&format!("{example}\n{checks}")).unwrap();
     let start = readme.find("[[dns.domain]]").unwrap();
     let (names, _) = readme.get(start..).unwrap().split_once("```").unwrap();
     // The file that it names is not there.

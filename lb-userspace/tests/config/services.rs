@@ -1,6 +1,10 @@
 //! What is wrong with services and backends.
 
 use super::{FULL, errors, intent, says};
+use lb_userspace::{
+    config::{Config, Watched},
+    model::intent::Intent,
+};
 
 #[test]
 fn missing_keys() {
@@ -336,4 +340,69 @@ fn backups_and_a_minimum() {
         errors(&backups.replace(".2\"\n[", ".2\"\nbackup = true\n[")),
         "config:3: service `s`: every backend that has a weight is a backup; leave `backup` out for one"
     );
+}
+
+#[test]
+fn backends_from_a_file() {
+    let folder = std::env::temp_dir().join(format!("lb-targets-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("lb.toml");
+    let file = folder.join("targets.json");
+    let start = POOLS.split("minimum_healthy").next().unwrap();
+    let text = format!("{start}backends_file = \"targets.json\"\n[[service.backend]]\naddress = \"10.0.0.1\"\n");
+    std::fs::write(&config, text).unwrap();
+    let read = || Intent::new(&Config::read(&config)?);
+    let with = |targets: &str| {
+        std::fs::write(&file, targets).unwrap();
+        read()
+    };
+    let says = |targets: &str| match with(targets) {
+        Ok(_) => String::from("nothing"),
+        Err(errors) => errors.to_string().replace(&folder.display().to_string(), "F"),
+    };
+    let missing = read().unwrap_err().to_string().replace(&folder.display().to_string(), "F");
+    assert_eq!(
+        missing,
+        "F/lb.toml:8: cannot read backends_file F/targets.json: No such file or directory (os error 2); write the path of a file, \
+         from the config's folder"
+    );
+    let right = with(
+        r#"[{"targets": ["10.0.0.2", "10.0.0.3:80"], "labels": {"weight": "3", "backup": "true", "rack": "7"}}, {"targets": []}]"#,
+    );
+    let right = right.unwrap();
+    let backends = right.services()[0].backends.iter();
+    let told: Vec<_> = backends.map(|one| (one.endpoint.ip().to_string(), one.weight, one.backup)).collect();
+    let expected = [("10.0.0.1", 1, false), ("10.0.0.2", 3, true), ("10.0.0.3", 3, true)];
+    assert_eq!(told, expected.map(|(address, weight, backup)| (address.to_owned(), weight, backup)));
+    assert_eq!(right.watched(), [Watched::new(&file, &std::fs::read_to_string(&file).unwrap())]);
+    for (targets, expected) in [
+        (
+            "[{}]",
+            "F/lb.toml:8: backends_file F/targets.json: missing field `targets` at line 1 column 3; write JSON such as [{\"targets\": \
+             [\"10.0.0.11:8080\"], \"labels\": {\"weight\": \"2\"}}]",
+        ),
+        (
+            r#"[{"targets": ["www.example.com:80"]}]"#,
+            "F/lb.toml:8: backends_file F/targets.json: target `www.example.com:80` is not an IP address with or without a port; write \
+             one such as 10.0.0.11:8080",
+        ),
+        (
+            r#"[{"targets": ["10.0.0.2"], "labels": {"weight": "much"}}]"#,
+            "F/lb.toml:8: backends_file F/targets.json: label weight `much` can't be read; write \"weight\": \"2\" or \"backup\": \
+             \"true\"",
+        ),
+        (
+            r#"[{"targets": ["10.0.0.1"]}]"#,
+            "F/lb.toml:8: service `s`: backend 10.0.0.1 port 80 is there twice, first at line 9; write it once, with the sum of the \
+             weights",
+        ),
+        (
+            r#"[{"targets": ["10.0.0.2:81"]}]"#,
+            "F/lb.toml:8: service `s`: backend port 81 is not the service's port 80, and dsr rewrites no ports; write 80, or mode = \
+             \"nat\"",
+        ),
+    ] {
+        assert_eq!(says(targets), expected);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }

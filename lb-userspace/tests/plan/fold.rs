@@ -7,6 +7,8 @@ use lb_userspace::model::{
     desired::{Balanced, Desired, Draining, Wanted},
     intent::Mode,
     leaving::{Leaving, leaving},
+    load::Load,
+    pool::Pool,
     reach::{Hop, Narrow, NoHop, narrow},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -224,4 +226,52 @@ fn narrow_ways() {
         let mtu = least - 1;
         assert_eq!(narrow(mode, address, &hop(mtu)), Some(Narrow { mtu, least }));
     }
+}
+
+/// Flags and weights of a service with `more`, and what of its backends takes flows, when these are up.
+fn pooled(more: &str, backup: u8, up: &[u8]) -> (Pool, Vec<(bool, u32)>) {
+    let own_backup = format!("address = \"10.0.0.{backup}\"\nweight = 2\n");
+    let text = config(&["dsr"], &servers(0, &[1, 2, 3]), "")
+        .replace("slots = 251\n", &format!("slots = 251\n{more}\n"))
+        .replace(&own_backup, &format!("{own_backup}backup = true\n"));
+    let mut world = World::new(&text);
+    up.iter().for_each(|number| world.set_up(own(0, *number), true));
+    let desired = fold(&world);
+    let balanced = balanced(&desired, service(0));
+    (balanced.pool, balanced.backends.iter().map(|share| (share.backend.flags & DOWN != 0, share.weight)).collect())
+}
+
+#[test]
+fn backups_and_fail_open() {
+    let is_down = true;
+    assert_eq!(pooled("", 3, &[1, 3]), (Pool::Main, vec![(!is_down, 2), (is_down, 0), (!is_down, 0)]));
+    assert_eq!(pooled("", 3, &[3]), (Pool::WithBackups, vec![(is_down, 0), (is_down, 0), (!is_down, 2)]));
+    let two = "minimum_healthy = 2";
+    assert_eq!(pooled(two, 3, &[1, 3]), (Pool::WithBackups, vec![(!is_down, 2), (is_down, 0), (!is_down, 2)]));
+    assert_eq!(pooled(two, 9, &[1]), (Pool::BelowMinimum, vec![(!is_down, 2), (is_down, 0), (is_down, 0)]));
+    // Who is held for up in spite of its check is not marked as failed either: its flows stay.
+    let open = "minimum_healthy = 2\nbelow_minimum = \"fail-open\"";
+    assert_eq!(pooled(open, 9, &[1]), (Pool::FailOpen, vec![(!is_down, 2); 3]));
+    assert_eq!(pooled(open, 9, &[1, 2]), (Pool::Main, vec![(!is_down, 2), (!is_down, 2), (is_down, 0)]));
+}
+
+#[test]
+fn loads_are_parts_of_weights() {
+    let mut world = world(&["dsr"], &servers(0, &[1, 2, 3]), |text| text);
+    let target = |world: &World, number: usize| world.intent.services()[0].backends[number].target.clone();
+    let set = |world: &mut World, number, load| {
+        let target = target(world, number);
+        world.conditions.loads.insert(target, load);
+    };
+    set(&mut world, 0, Load { per_mille: 100, ..Load::default() });
+    // As fine as weights can be: a tenth of the others'.
+    assert_eq!(shares(&world), [(0, 6_554), (0, 65_535), (0, 65_535)]);
+    set(&mut world, 1, Load { drains: true, ..Load::default() });
+    assert_eq!(shares(&world), [(0, 6_554), (0, 0), (0, 65_535)], "it keeps its flows");
+    set(&mut world, 2, Load { down: true, ..Load::default() });
+    assert_eq!(shares(&world), [(0, 65_535), (0, 0), (DOWN, 0)].map(|(flags, weight)| (flags, weight.min(6_554))));
+    set(&mut world, 0, Load { per_mille: 0, ..Load::default() });
+    assert_eq!(shares(&world), [(0, 0), (0, 0), (DOWN, 0)]);
+    world.conditions.loads.clear();
+    assert_eq!(shares(&world), [(0, 2); 3]);
 }

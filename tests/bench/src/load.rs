@@ -123,7 +123,7 @@ fn conditions(intent: &Intent) -> Conditions {
     conditions.interfaces.insert(interface, source);
     for backend in intent.services().iter().flat_map(|service| &service.backends) {
         conditions.ways.insert(backend.endpoint.ip(), Ok(Way { hop, gateway: None }));
-        conditions.up.insert(backend.target);
+        conditions.up.insert(backend.target.clone());
     }
     conditions
 }

@@ -102,7 +102,7 @@ fn conditions(intent: &Intent, near: Link, far: Link) -> Conditions {
         let Link { index, mac } = if address.to_string().starts_with(FAR4) { far } else { near };
         let hop = Hop { interface: index, destination: [2, 0, 0, 0, 1, 1], source: mac, mtu: MTU };
         conditions.ways.insert(address, Ok(Way { hop, gateway: None }));
-        conditions.up.insert(backend.target);
+        conditions.up.insert(backend.target.clone());
     }
     conditions
 }

@@ -110,7 +110,7 @@ impl Balancer {
                 let hop = Hop { interface: INTERFACE, destination, source, mtu };
                 conditions.ways.insert(real, Ok(Way { hop, gateway: None }));
                 if reals.contains(&real) {
-                    conditions.up.insert(backend.target);
+                    conditions.up.insert(backend.target.clone());
                 }
             }
         }

@@ -24,7 +24,8 @@ pub(crate) fn names(all: &[(&str, Vec<(IpAddr, bool)>)], server: Server) -> Name
     let names = all.iter().enumerate().map(|(number, (name, addresses))| {
         let addresses = addresses.iter().map(|(address, is_up)| {
             // Each name has targets of its own.
-            let target = Target { address: SocketAddr::new(*address, 1 + number as u16), check: Arc::clone(&check) };
+            let target =
+                Target { address: SocketAddr::new(*address, 1 + number as u16), check: Arc::clone(&check), via: None };
             up.extend(is_up.then(|| target.clone()));
             Address { address: *address, weight: 1, tier: 1, target: Some(target) }
         });

@@ -3,7 +3,7 @@
 mod kinds;
 
 use super::{
-    Check, Damping, Kind, Target,
+    BackendKey, Check, Damping, Kind, Target,
     part::{Part, Problems},
 };
 use crate::config::{Config, Place, Problem, schema};
@@ -35,6 +35,9 @@ const DEFAULT_FLAP_WINDOW: u32 = 60;
 const DEFAULT_FLAP_HOLD: u32 = 30;
 const DEFAULT_FLAP_MOST: u32 = 600;
 
+/// What a name in DNS is called in errors.
+pub(super) const A_NAME: &str = "a name";
+
 /// What a check does to any address.
 #[derive(Clone)]
 pub(super) struct Probe {
@@ -51,7 +54,20 @@ impl Probe {
     /// What is probed for an address that is used at `port`.
     pub(super) fn target(&self, address: IpAddr, port: u16) -> Target {
         let port = if self.check.kind.is_portless() { 0 } else { self.port.unwrap_or(port) };
-        Target { address: SocketAddr::new(address, port), check: Arc::clone(&self.check) }
+        Target { address: SocketAddr::new(address, port), check: Arc::clone(&self.check), via: None }
+    }
+
+    /// What is probed for a backend; `port` is the one that it is used at.
+    pub(super) fn target_of(&self, key: &BackendKey, port: u16) -> Target {
+        if !self.check.to_service {
+            return self.target(key.own.ip(), port);
+        }
+        Target { via: Some(*key), ..self.target(key.service.ip(), port) }
+    }
+
+    /// Whether it goes to the service's address.
+    pub(super) fn is_to_service(&self) -> bool {
+        self.check.to_service
     }
 
     /// Whether it needs no port of who uses it.
@@ -94,7 +110,10 @@ impl Checks {
         part: &mut Part<'_, '_>,
     ) -> Option<Probe> {
         let probe = self.named(name, part)?;
-        if !probe.knows_its_port() && !(has_udp_port && probe.check.kind.is_udp()) {
+        if user == A_NAME && probe.check.to_service {
+            part.report(name, Problem::ProbeOfService { check: name.get_ref().clone(), user });
+        }
+        if !(probe.knows_its_port() || has_udp_port && probe.check.kind.is_udp()) {
             part.report(name, Problem::CheckWithoutPort { check: name.get_ref().clone(), user });
         }
         Some(probe)
@@ -121,6 +140,10 @@ fn probe(written: &schema::Check, config: &Config, part: &mut Part<'_, '_>) -> O
     let jitter = part.number_or("jitter_percent", &written.jitter_percent, JITTERS, DEFAULT_JITTER);
     let slow_start = part.number_or("slow_start_seconds", &written.slow_start_seconds, SLOW_STARTS, 0);
     let damping = damping(written, part);
+    let to_service = part.choice_or_first("probe", &written.probe, &[("backend", false), ("service", true)]);
+    if let (Some(probe), Some(true), Some(Kind::Icmp | Kind::Agent(_))) = (&written.probe, to_service, &kind) {
+        part.report(probe, Problem::ProbeOfKind);
+    }
     if let (Some(interval), Some(timeout), Some(place)) = (interval, timeout, &written.timeout_ms)
         && timeout > interval
     {
@@ -135,6 +158,7 @@ fn probe(written: &schema::Check, config: &Config, part: &mut Part<'_, '_>) -> O
         jitter: jitter?,
         slow_start: Duration::from_secs(slow_start?.into()),
         damping: damping?,
+        to_service: to_service?,
         kind: kind?,
     };
     let port = port.map_or(Some(None), |port| port.map(Some))?;

@@ -2,7 +2,7 @@
 
 use super::{
     Address, Below, Name, Policy,
-    checks::{Checks, Probe},
+    checks::{A_NAME, Checks, Probe},
     part::Part,
     text,
 };
@@ -79,7 +79,7 @@ fn take_name(
 }
 
 fn addresses(written: &schema::Name, checks: &Checks, policy: Option<Policy>, part: &mut Part<'_, '_>) -> Vec<Address> {
-    let common = written.check.as_ref().map(|check| checks.named_with_port(check, "a name", false, part));
+    let common = written.check.as_ref().map(|check| checks.named_with_port(check, A_NAME, false, part));
     let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
     for written in &written.addresses {
@@ -131,7 +131,7 @@ fn address(
     let address = part.address("address", text);
     let weight = part.number_or("weight", &table.weight, WEIGHTS, 1);
     let tier = part.number_or("tier", &table.tier, TIERS, 1);
-    let own = table.check.as_ref().map(|check| checks.named_with_port(check, "a name", false, part));
+    let own = table.check.as_ref().map(|check| checks.named_with_port(check, A_NAME, false, part));
     if let Some(weight) = &table.weight
         && policy.is_some_and(|policy| ![Policy::Weighted, Policy::Sticky].contains(&policy))
     {

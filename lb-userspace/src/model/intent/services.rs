@@ -1,7 +1,7 @@
 //! Services and their backends.
 
 use super::{
-    Backend, DRAIN_SECONDS, Mode, Service,
+    Backend, BackendKey, DRAIN_SECONDS, Mode, Service,
     checks::{Checks, Probe},
     part::{Part, Problems},
     slots,
@@ -78,6 +78,7 @@ fn service(
 ) -> Option<Service> {
     let written = spanned.get_ref();
     let front = front(written, checks, taken, part);
+    not_to_service(written, &front, part);
     taken.by_service(&front.name);
     let endpoint = front.endpoint();
     let line = part.line(spanned);
@@ -146,6 +147,18 @@ fn front(written: &schema::Service, checks: &Checks, taken: &mut Taken<'_>, part
             Some(name) => checks.named_agent(name, part).map(Some),
             None => Some(None),
         },
+    }
+}
+
+/// Nothing is sent to a NAT backend at the service's address.
+fn not_to_service(written: &schema::Service, front: &Front, part: &mut Part<'_, '_>) {
+    if let (Some(check), Some(Mode::Nat), Some(true)) =
+        (&written.check, front.mode, front.probe.as_ref().map(Probe::is_to_service))
+    {
+        part.report(
+            check,
+            Problem::ProbeOfService { check: check.get_ref().clone(), user: "a backend in mode \"nat\"" },
+        );
     }
 }
 
@@ -230,7 +243,8 @@ fn backend(
         }
         (None, _) => None,
     };
-    let target = front.probe.as_ref()?.target(address, port);
+    let key = BackendKey { service: front.endpoint()?, own: endpoint, mode: front.mode? };
+    let target = front.probe.as_ref()?.target_of(&key, port);
     let agent = front.agent.as_ref()?.as_ref().map(|probe| probe.target(address, port));
     let backup = written.backup.as_ref().is_some_and(|backup| *backup.get_ref());
     Some(Backend { endpoint, weight: weight?, target, agent, backup, state: state?, drain })

@@ -69,6 +69,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             tunnel,
             tracking,
             limits,
+            watched: config.watched().to_vec(),
         })
     };
     problems.unless(intent())
