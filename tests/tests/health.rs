@@ -437,10 +437,17 @@ fn rules(lab: &Lab) -> [usize; 2] {
     [count(&["ip", "-4", "rule"]), count(&["ip", "-6", "rule"])]
 }
 
-/// A farm whose servers are checked at the services' addresses, and its services with their backends.
-fn checked_at_services(
-    mode: Mode,
-) -> (Lab, Vec<Decapsulation>, Vec<Nginx>, String, [(SocketAddr, Vec<SocketAddr>); 2]) {
+/// A farm whose servers are checked at the services' addresses.
+struct Checked {
+    lab: Lab,
+    decapsulations: Vec<Decapsulation>,
+    servers: Vec<Nginx>,
+    config: String,
+    /// The services, each with its backends.
+    services: [(SocketAddr, Vec<SocketAddr>); 2],
+}
+
+fn checked_at_services(mode: Mode) -> Checked {
     let lab = Lab::blueprint(mode.layout()).backends(2).up().unwrap();
     let decapsulations = prepare(&lab, mode);
     let servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &[80]).unwrap()).collect();
@@ -454,7 +461,7 @@ fn checked_at_services(
         let backends: Vec<_> = backends.iter().map(|backend| (*backend, 1)).collect();
         config += &service(name, "tcp", *address, mode.name(), &backends);
     }
-    (lab, decapsulations, servers, config, services)
+    Checked { lab, decapsulations, servers, config, services }
 }
 
 #[test]
@@ -462,7 +469,7 @@ fn a_backend_without_the_service_address_is_down() {
     if !needs_root("a_backend_without_the_service_address_is_down") {
         return;
     }
-    let (lab, _, servers, config, [web4, web6]) = checked_at_services(Mode::Dsr);
+    let Checked { lab, decapsulations: _, servers, config, services: [web4, web6] } = checked_at_services(Mode::Dsr);
     let agent = Agent::start(lab.balancer(), &config).unwrap();
     for service in [&web4, &web6] {
         wait_until_serving(&agent, service, &[0, 1]);
@@ -498,7 +505,7 @@ fn a_backend_without_its_tunnel_is_down() {
     if !needs_root("a_backend_without_its_tunnel_is_down") {
         return;
     }
-    let (lab, mut decapsulations, servers, config, services) = checked_at_services(Mode::Tunnel4);
+    let Checked { lab, mut decapsulations, servers, config, services } = checked_at_services(Mode::Tunnel4);
     let agent = Agent::start(lab.balancer(), &config).unwrap();
     for service in &services {
         wait_until_serving(&agent, service, &[0, 1]);

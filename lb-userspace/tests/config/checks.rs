@@ -243,9 +243,7 @@ fn checks_that_go_to_the_service_address() {
     let nat = format!("{}probe = \"service\"", START.replace("\"dsr\"", "\"nat\""));
     assert_eq!(errors(&nat), format!("config:8: service `s`: check `c` {none} a backend in mode \"nat\" {cure}"));
     wrong(
-        &format!(
-            "probe = \"service\"\nport = 80\n[dns]\nlisten = [\"::1\"]\n[[dns.name]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\ncheck = \"c\""
-        ),
+        "probe = \"service\"\nport = 80\n[dns]\nlisten = [\"::1\"]\n[[dns.name]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\ncheck = \"c\"",
         &format!("19: name `a`: check `c` {none} a name {cure}"),
     );
     wrong(
