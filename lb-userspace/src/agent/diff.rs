@@ -28,16 +28,19 @@ impl Agent {
     pub(super) async fn diff(&self, text: &str) -> Result<Diff, Refusal> {
         let meant = block_in_place(|| self.document.changes.intent(text, &self.document.path));
         let (intent, merged) = meant.map_err(|errors| Refusal::new(Kind::Invalid, errors.to_string()))?;
-        let conditions = self.conditions_with(&intent).await.map_err(|error| refused(&error))?;
+        let (conditions, interfaces) = self.conditions_with(&intent).await.map_err(|error| refused(&error))?;
         let (lines, steps) =
-            block_in_place(|| self.difference(&intent, &conditions)).map_err(|error| refused(&error))?;
+            block_in_place(|| self.difference(&intent, &conditions, &interfaces)).map_err(|error| refused(&error))?;
         let stale = merged.stale.into_iter().map(|Stale { id, reason }| StaleStatus { id, reason: reason.to_string() });
         Ok(Diff { lines, steps, stale: stale.collect() })
     }
 
-    /// How the world would be for another intent.
-    async fn conditions_with(&self, intent: &Intent) -> Result<Conditions> {
+    /// How the world would be for another intent, and what its interfaces are called.
+    async fn conditions_with(&self, intent: &Intent) -> Result<(Conditions, BTreeMap<u32, String>)> {
         let links = self.links(intent).await?;
+        let mut interfaces: BTreeMap<u32, String> =
+            self.attached.iter().map(|(name, index)| (*index, name.clone())).collect();
+        interfaces.extend(links.iter().map(|(index, link)| (*index, link.name.clone())));
         let backends = intent.services().iter().flat_map(|service| &service.backends);
         let addresses: BTreeSet<IpAddr> = backends.map(|backend| backend.endpoint.ip()).collect();
         let unknown = addresses.into_iter().filter(|address| !self.conditions.ways.contains_key(address)).collect();
@@ -55,10 +58,15 @@ impl Agent {
             None => !down.contains(&target.address),
         };
         conditions.up = intent.targets().into_iter().filter(is_up).collect();
-        Ok(conditions)
+        Ok((conditions, interfaces))
     }
 
-    fn difference(&self, intent: &Intent, conditions: &Conditions) -> Result<(Vec<String>, usize)> {
+    fn difference(
+        &self,
+        intent: &Intent,
+        conditions: &Conditions,
+        interfaces: &BTreeMap<u32, String>,
+    ) -> Result<(Vec<String>, usize)> {
         let now = self.now();
         let mut desired = Desired::new(intent, conditions, now);
         desired.share(&self.desired);
@@ -78,13 +86,12 @@ impl Agent {
             ops.iter().for_each(|op| actual.record(op));
             steps.extend(ops);
         }
-        let names: BTreeMap<u32, String> = self.attached.iter().map(|(name, index)| (*index, name.clone())).collect();
         let question = |image: &Image| {
             let (name, kind) = text_of(&image.question()?);
             Some(format!("{name} {kind}"))
         };
         let mut lines = difference::of_intents(&self.intent, intent);
-        lines.extend(difference::of_steps(&self.actual, &steps, (&self.intent, intent), &names));
+        lines.extend(difference::of_steps(&self.actual, &steps, (&self.intent, intent), interfaces));
         // Answers are written beside those before, whether or not they are others.
         let answers = difference::of_answers(&self.actual, &actual, question);
         let count = steps.iter().filter(|step| !difference::is_of_answers(step)).count() + answers.len();

@@ -78,6 +78,29 @@ mod tests {
         assert!(found.len() > 30, "{found:?}");
     }
 
+    /// The help of a command and of those below it.
+    fn help(command: &mut Command, words: &str, text: &mut String) {
+        *text += &format!("$ {words} --help\n{}\n", command.clone().term_width(100).render_long_help());
+        for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+            help(verb, &format!("{words} {}", verb.get_name()), text);
+        }
+    }
+
+    /// `UPDATE=1` writes it anew, for review.
+    #[test]
+    fn the_help_is_as_recorded() {
+        let mut command = Cli::command().name("lb");
+        command.build();
+        let mut text = String::new();
+        help(&mut command, "lb", &mut text);
+        let text: String = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
+
     #[test]
     fn completions_and_pages_have_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {

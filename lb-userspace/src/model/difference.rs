@@ -1,14 +1,14 @@
 //! What a change comes to, in plain words: what the config has otherwise, and what the steps do to the data path.
 
 use super::{
-    actual::Actual,
+    actual::{Actual, ActualService},
     answers::image::Image,
     intent::{Backend, Intent, Service},
     op::Op,
 };
 use crate::changes::edit::as_in_commands;
 use lb_common::{
-    tables::{Address, ECHO, Endpoint, ON_LINK},
+    tables::{Address, DNS, ECHO, Endpoint, ON_LINK},
     wire::transport::TCP,
 };
 use std::{
@@ -120,6 +120,12 @@ pub fn of_steps(
         match step {
             Op::PutInterface { index, .. } => lines.push(format!("interface {}: added", interface(index))),
             Op::RemoveInterface { index } => lines.push(format!("interface {}: removed", interface(index))),
+            Op::PutService { endpoint, service, .. } if service.flags & DNS != 0 => {
+                lines.push(format!("dns: questions are answered at {}", address(endpoint)));
+            }
+            Op::RemoveService { endpoint, .. } if before.services.get(endpoint).is_some_and(ActualService::is_dns) => {
+                lines.push(format!("dns: questions are no longer answered at {}", address(endpoint)));
+            }
             Op::StoreSlots { endpoint, slots, .. } => *turned.entry(*endpoint).or_default() += slots.len(),
             Op::SwapTable { endpoint, region, .. } => {
                 let slots = region.slots;
