@@ -12,6 +12,7 @@ mod probes;
 mod reload;
 mod report;
 mod touched;
+mod trial;
 
 use crate::{
     api::{self, Command, Refusal},
@@ -34,6 +35,7 @@ use crate::{
     },
     probe::{self, Probed},
     settle,
+    supervisor::Supervisor,
 };
 use anyhow::Result;
 use aya::Ebpf;
@@ -51,6 +53,7 @@ use tokio::{
     time::{Instant as Deadline, interval, sleep_until},
 };
 use touched::{Index, Touched};
+use trial::Trial;
 
 /// How long changes of the network are gathered before the ways are looked up again.
 const GATHER: Duration = Duration::from_millis(50);
@@ -58,8 +61,6 @@ const GATHER: Duration = Duration::from_millis(50);
 const REFRESH: Duration = Duration::from_secs(10);
 /// After this it is tried again to make the tables what they should be.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often the kernel is told that the agent is there.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
 const ASKED: usize = 1_024;
 
@@ -77,8 +78,9 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
 
     let api = tokio::spawn(api::serve(listener, commands));
     tracing::info!("ready");
+    let mut beats = interval(agent.supervisor.beat());
+    agent.supervisor.ready(agent.summary());
     let mut refresh = Deadline::now() + REFRESH;
-    let mut beats = interval(HEARTBEAT);
     loop {
         tokio::select! {
             Some(probed) = probed.recv() => agent.probed(probed),
@@ -94,6 +96,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
             () = sleep_until(agent.wakes()) => agent.wake(),
             _ = beats.tick() => {
                 agent.beat();
+                agent.supervisor.alive(agent.summary());
                 continue;
             }
             Some(command) = commanded.recv() => agent.command(command).await,
@@ -110,6 +113,7 @@ pub async fn run(path: &Path, intent: Intent, pins: Pins) -> Result<()> {
         }
         agent.settle_or_log();
     }
+    agent.supervisor.stopping();
     api.abort();
     api::remove(agent.intent.socket());
     tracing::info!("stopped; the data path stays up, `lb detach` takes it down");
@@ -128,6 +132,7 @@ struct Agent {
     attached: BTreeMap<String, u32>,
     /// By the operator's wish, until `lb attach`.
     detached: bool,
+    trial: Trial,
     health: HashMap<Target, Health>,
     probes: HashMap<Target, AbortHandle>,
     places: Arc<Semaphore>,
@@ -156,6 +161,9 @@ struct Agent {
     listener: Option<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
     counts: Arc<Counts>,
+    supervisor: Supervisor,
+    /// The last reload was refused, so that the config in use is not the one in the file.
+    refused: bool,
 }
 
 impl Agent {
@@ -180,6 +188,7 @@ impl Agent {
             undecided_until: None,
             attached: BTreeMap::new(),
             detached: false,
+            trial: Trial::default(),
             health: HashMap::new(),
             probes: HashMap::new(),
             places: Arc::new(Semaphore::new(probe::CONCURRENT)),
@@ -202,6 +211,8 @@ impl Agent {
             listener: None,
             asked,
             counts: Arc::default(),
+            supervisor: Supervisor::from_environment(),
+            refused: false,
             intent,
         };
         agent.inherit();
@@ -214,7 +225,7 @@ impl Agent {
         agent.look_up_ways().await;
         // The tables are right before the first packet comes.
         agent.settle()?;
-        agent.attach().await?;
+        agent.attach_at_start().await?;
         agent.listen(listener);
         Ok(agent)
     }
@@ -231,7 +242,7 @@ impl Agent {
 
     /// When something is to be done without an event.
     fn wakes(&self) -> Deadline {
-        let next = [self.next, self.undecided_until, self.sweep_at].into_iter().flatten().min();
+        let next = [self.next, self.undecided_until, self.sweep_at, self.trial.until()].into_iter().flatten().min();
         // A day is as good as never, and no deadline of its own.
         let next = next.unwrap_or_else(|| self.now() + Duration::from_secs(86_400));
         Deadline::from_std(self.started + next)
@@ -241,6 +252,7 @@ impl Agent {
     fn wake(&mut self) {
         let now = self.now();
         self.decide(now);
+        self.end_trial(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
@@ -307,13 +319,15 @@ impl Agent {
                 let _ = reply.send(self.drain(&service, backend, drain, limit));
             }
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
-            Command::Attach(reply) => {
-                self.detached = false;
-                let done = self.attach().await.map(|()| self.attached.len());
+            Command::Attach(request, reply) => {
+                let done = self.attach_by_command(request).await;
                 let _ = reply.send(done.map_err(|error| Refusal::failed(&error)));
             }
+            Command::Trial(reply) => _ = reply.send(Ok(self.trial_status())),
+            Command::Confirm(reply) => _ = reply.send(self.confirm().map_err(|error| Refusal::failed(&error))),
             Command::Detach(reply) => {
                 self.detached = true;
+                self.forget_trial();
                 let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
             }
             Command::CacheList(reply) => {

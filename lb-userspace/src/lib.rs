@@ -17,3 +17,4 @@ pub mod model;
 pub mod probe;
 pub mod settle;
 pub mod status;
+pub mod supervisor;

@@ -8,13 +8,18 @@ use std::{collections::BTreeSet, net::SocketAddr};
 impl Agent {
     /// Reads the config again. A wrong one changes nothing.
     pub(super) async fn reload(&mut self) {
-        if let Err(error) = self.try_reload().await {
-            return tracing::error!("not reloaded, nothing is changed: {error:#}");
+        self.supervisor.reloading();
+        self.refused = self.try_reload().await.is_err_and(|error| {
+            tracing::error!("not reloaded, nothing is changed: {error:#}");
+            true
+        });
+        if !self.refused {
+            match self.settle() {
+                Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
+                Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
+            }
         }
-        match self.settle() {
-            Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
-            Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
-        }
+        self.supervisor.ready(self.summary());
     }
 
     async fn try_reload(&mut self) -> Result<()> {

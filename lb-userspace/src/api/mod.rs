@@ -1,6 +1,7 @@
 //! The agent's HTTP API on its Unix socket. Handlers translate a request to a command and its reply to a response.
 
 pub mod client;
+pub mod trial;
 
 use crate::{
     model::{
@@ -24,6 +25,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
+use trial::{AttachRequest, Attached, TrialStatus};
 
 /// Where a command's reply goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -48,8 +50,12 @@ pub enum Command {
     },
     /// What does the path do with a packet?
     Explain(Box<Ask>, Reply<Explanation>),
-    /// Attach to all interfaces of the config; says how many.
-    Attach(Reply<usize>),
+    /// Attach to all interfaces of the config, and see that frames pass.
+    Attach(AttachRequest, Reply<Attached>),
+    /// How is the trial going that attaching began?
+    Trial(Reply<TrialStatus>),
+    /// It works; says on how many interfaces.
+    Confirm(Reply<usize>),
     /// Detach from all interfaces; says how many.
     Detach(Reply<usize>),
     /// Which answers does the kernel hold?
@@ -182,7 +188,8 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
         .route("/status", get(status))
         .route("/drain", post(drain))
         .route("/explain", post(explain))
-        .route("/attach", post(attach))
+        .route("/attach", get(trial).post(attach))
+        .route("/attach/confirm", post(confirm))
         .route("/detach", post(detach))
         .route("/dns/cache", get(cache_list))
         .route("/dns/cache/show", post(cache_show))
@@ -210,8 +217,16 @@ async fn explain(commands: Commands, Json(ask): Json<Ask>) -> Result<Json<Explan
     self::ask(commands, |reply| Command::Explain(ask.into(), reply)).await.map(Json)
 }
 
-async fn attach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
-    ask(commands, Command::Attach).await.map(|interfaces| Json(Interfaces { interfaces }))
+async fn attach(commands: Commands, Json(request): Json<AttachRequest>) -> Result<Json<Attached>, Refusal> {
+    ask(commands, |reply| Command::Attach(request, reply)).await.map(Json)
+}
+
+async fn trial(commands: Commands) -> Result<Json<TrialStatus>, Refusal> {
+    ask(commands, Command::Trial).await.map(Json)
+}
+
+async fn confirm(commands: Commands) -> Result<Json<Interfaces>, Refusal> {
+    ask(commands, Command::Confirm).await.map(|interfaces| Json(Interfaces { interfaces }))
 }
 
 async fn detach(commands: Commands) -> Result<Json<Interfaces>, Refusal> {

@@ -1,5 +1,6 @@
 //! The command's tree: one file for each verb that does more than ask.
 
+mod attach;
 mod check;
 mod decap;
 mod detach;
@@ -9,7 +10,7 @@ mod run;
 mod status;
 
 use crate::{
-    api::{DrainRequest, Interfaces, client},
+    api::{DrainRequest, client},
     config::ConfigErrors,
     dns::listen::ListenError,
     kernel::KernelError,
@@ -62,11 +63,8 @@ enum Verb {
     /// Change a backend.
     #[command(subcommand)]
     Backend(BackendVerb),
-    /// Attach the data path to the interfaces of the config again, after `lb detach`.
-    Attach {
-        #[command(flatten)]
-        agent: Agent,
-    },
+    /// Attach the data path to the interfaces of the config, after `lb detach`, and see that frames reach it there.
+    Attach(attach::Attach),
     /// Take the data path down: through the agent, or, when none runs, by the pins that it left.
     Detach {
         #[command(flatten)]
@@ -124,11 +122,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Explain(verb) => wait(explain::explain(verb)),
         Verb::Backend(BackendVerb::Drain { backend, seconds }) => wait(drain(backend, true, seconds)),
         Verb::Backend(BackendVerb::Undrain(backend)) => wait(drain(backend, false, None)),
-        Verb::Attach { agent } => wait(async move {
-            let Interfaces { interfaces } = client::post(&agent.socket, "/attach", &()).await?;
-            println!("attached to {interfaces} interface(s)");
-            Ok(())
-        }),
+        Verb::Attach(arguments) => wait(attach::attach(arguments)),
         Verb::Detach { agent, pins } => wait(detach::detach(agent.socket, pins)),
         Verb::Decap(verb) => wait(decap::run(verb)),
     }
