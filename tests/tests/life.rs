@@ -65,7 +65,7 @@ fn a_hundred_reloads_lose_nothing() {
     let wrong = farm.config(&[0]).replace("weight = 1", "wieght = 1");
     for (number, config) in (1..=100).zip(configs.iter().cycle()) {
         farm.agent.reload(config).unwrap();
-        wait_until(TURN, "the reload", || (said(&farm.agent, " reloaded") == number).then_some(())).unwrap();
+        wait_until(TURN, "the reload", || (said(&farm.agent, " reloaded config=") == number).then_some(())).unwrap();
         if number % 10 == 0 {
             farm.agent.reload(&wrong).unwrap();
             let refused = || (said(&farm.agent, "not reloaded, nothing is changed") == number / 10).then_some(());
@@ -239,7 +239,7 @@ fn jumps_of_the_wall_clock_change_nothing() {
     for (number, days) in (1..).zip([0, 400, -400, 8_000, 0]) {
         set(days * 86_400);
         farm.agent.reload(&farm.config(&[0, 1, 2])).unwrap();
-        wait_until(TURN, "the reload", || (said(&farm.agent, " reloaded") == number).then_some(())).unwrap();
+        wait_until(TURN, "the reload", || (said(&farm.agent, " reloaded config=") == number).then_some(())).unwrap();
         let log = farm.agent.running().log();
         let line = log.lines().rfind(|line| line.contains(" reloaded")).unwrap();
         years.insert(line.split('-').next().unwrap().to_owned());
