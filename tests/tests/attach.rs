@@ -5,9 +5,10 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::{thread, time::Duration};
-use support::{Site, TURN, has_program};
-use tests::{Agent, Layout, Running, lb_binary, needs_program, needs_root, wait_until};
+use support::{Site, TURN, failures, has_program, url};
+use tests::{Agent, Layout, Reply, Running, curl_many, lb_binary, needs_program, needs_root, wait_until};
 
 /// Longer than a trial of a second with its grace.
 const OVER: Duration = Duration::from_millis(2_500);
@@ -74,6 +75,40 @@ fn frames_are_seen_before_it_is_said_that_they_pass() {
     let said = site.agent.attempt_lb(["attach"]).unwrap();
     assert!(said.status.code() == Some(1) && said.stderr.contains("it stays attached, as it was"), "{said:?}");
     assert!(has_program(&site.lab, "eth0"));
+}
+
+#[test]
+fn frames_are_handed_on_when_the_agent_dies_in_a_proof() {
+    if !needs_root("frames_are_handed_on_when_the_agent_dies_in_a_proof") {
+        return;
+    }
+    let mut site = site();
+    let program = || {
+        let line = ["ip", "-json", "link", "show", "dev", "eth0"];
+        let links: Value = serde_json::from_str(&site.lab.balancer().run(line).unwrap().stdout).unwrap();
+        links[0]["xdp"]["prog"]["id"].clone()
+    };
+    let before = program();
+    // A proof takes its whole time where nobody answers.
+    site.lab.segment().ip(&["link set balancer nomaster".into()]).unwrap();
+    let (binary, socket) = (lb_binary().unwrap(), site.lab.socket());
+    let line = [binary.to_str().unwrap(), "attach", "--socket", socket.to_str().unwrap()];
+    let command = site.lab.balancer().spawn(line).unwrap();
+    wait_until(TURN, "the proof begins", || (program() != before).then_some(())).unwrap();
+    site.agent.kill().unwrap();
+    assert_eq!(command.wait(TURN).unwrap().code(), Some(1), "{}", command.log());
+    let between = program();
+    assert_ne!(between, before);
+    site.lab.segment().ip(&["link set balancer master br0".into()]).unwrap();
+    // `Site` would ask the agent.
+    let replies = curl_many(site.lab.client(), &url(site.services()[0]), 50).unwrap();
+    assert_eq!(failures(&replies), Vec::<&Reply>::new());
+    assert_eq!(program(), between);
+    let leftover = site.lab.pins().join("BEHIND");
+    assert!(leftover.exists());
+    site.agent = Agent::start(site.lab.balancer(), &site.config).unwrap();
+    assert!(!leftover.exists());
+    site.requests(site.services()[0], 20);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
         features::{features, warnings},
         load,
         netlink::Link,
-        proof::Proof,
+        proof::{self, Proof},
     },
     model::intent::Attach,
 };
@@ -28,6 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether one has come.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What came of a proof.
+#[derive(Debug, Default)]
+struct Seen {
+    /// After how long the first frame came, if one did.
+    after: Option<Duration>,
+    /// Neighbours that were asked for one.
+    asked: usize,
+}
 
 /// Where a trial is.
 #[derive(Debug, Default)]
@@ -54,6 +63,7 @@ impl Agent {
         let names = attach::unconfirmed(self.pins.path());
         if names.is_empty() {
             self.attach().await?;
+            proof::remove_leftover(&self.pins);
             for (index, Link { name, .. }) in self.links(&self.intent).await? {
                 self.warnings(&name, index).await.iter().for_each(|warning| tracing::warn!("{warning}"));
             }
@@ -127,42 +137,51 @@ impl Agent {
         let mode = self.intent.attach();
         let behind = load::program(&mut self.ebpf, "lb")?.fd()?.try_clone()?;
         let mut proof = block_in_place(|| Proof::load(&self.pins, &behind))?;
-        let mut begun = Ok(());
-        for (name, index) in links {
-            begun = begun.and_then(|()| block_in_place(|| proof.begin(&self.pins, name, *index, mode)));
+        let begun =
+            links.iter().try_for_each(|(name, index)| block_in_place(|| proof.begin(&self.pins, name, *index, mode)));
+        let seen = if begun.is_ok() { self.watch(&proof, links).await } else { Vec::new() };
+        // Whatever came of it, frames come to the balancer's program at once again, before the one that hands them on goes.
+        let program = load::program(&mut self.ebpf, "lb")?;
+        let back: Vec<_> = links
+            .iter()
+            .map(|(name, index)| block_in_place(|| attach::attach(program, &self.pins, name, *index, mode)))
+            .collect();
+        drop(proof);
+        back.into_iter().collect::<Result<(), _>>()?;
+        begun?;
+        let mode = if mode == Attach::Generic { "generic" } else { "native" };
+        let (mut proven, mut asked) = (Vec::new(), Vec::new());
+        for ((name, _), Seen { after, asked: neighbors }) in links.iter().zip(seen) {
+            let milliseconds = after.and_then(|after| after.as_millis().try_into().ok());
+            proven.push(Proven { name: name.clone(), mode: mode.into(), milliseconds });
+            asked.push(neighbors);
         }
-        let mut after = vec![None; links.len()];
-        let mut asked = vec![0; links.len()];
+        Ok((proven, asked))
+    }
+
+    /// Waits for a frame on each of these interfaces.
+    async fn watch(&self, proof: &Proof, links: &[(String, u32)]) -> Vec<Seen> {
+        let mut seen: Vec<_> = links.iter().map(|_| Seen::default()).collect();
         let started = Instant::now();
         let mut ask_at = started;
-        while begun.is_ok() && started.elapsed() < PATIENCE && after.contains(&None) {
-            if ask_at <= Instant::now() {
+        while started.elapsed() < PATIENCE && seen.iter().any(|seen| seen.after.is_none()) {
+            let asks = ask_at <= Instant::now();
+            if asks {
                 ask_at += ASK_AGAIN;
-                for (((_, index), after), asked) in links.iter().zip(&after).zip(&mut asked) {
-                    if after.is_none() {
-                        *asked = self.netlink.ask_neighbors(*index).await?.max(*asked);
-                    }
-                }
             }
-            for ((_, index), after) in links.iter().zip(&mut after) {
-                if after.is_none() && proof.has_seen(*index) {
-                    *after = Some(started.elapsed().as_millis().try_into()?);
+            for ((name, index), seen) in links.iter().zip(&mut seen).filter(|(_, seen)| seen.after.is_none()) {
+                if proof.has_seen(*index) {
+                    seen.after = Some(started.elapsed());
+                } else if asks {
+                    match self.netlink.ask_neighbors(*index).await {
+                        Ok(asked) => seen.asked = seen.asked.max(asked),
+                        Err(error) => tracing::warn!(interface = name, "{:#}", anyhow::Error::from(error)),
+                    }
                 }
             }
             sleep(LOOK).await;
         }
-        // Whatever came of it, frames come to the balancer's program at once again.
-        let program = load::program(&mut self.ebpf, "lb")?;
-        for (name, index) in links {
-            block_in_place(|| attach::attach(program, &self.pins, name, *index, mode))?;
-        }
-        begun?;
-        let proven = links.iter().zip(after).map(|((name, _), after)| Proven {
-            name: name.clone(),
-            mode: if mode == Attach::Generic { "generic" } else { "native" }.into(),
-            milliseconds: after,
-        });
-        Ok((proven.collect(), asked))
+        seen
     }
 
     /// What the operator is to know of an interface.

@@ -59,9 +59,14 @@ impl Proof {
     }
 }
 
+/// Removes what an agent has left that died in a proof, once no interface has the program any more.
+pub fn remove_leftover(pins: &Pins) {
+    let _ = fs::remove_file(pins.path().join(BEHIND));
+}
+
 impl Drop for Proof {
     fn drop(&mut self) {
-        // What is left behind does no harm: the next proof takes it, and `lb detach` removes it.
+        // What is left behind does no harm: the next agent removes it, and so does `lb detach`.
         let _ = fs::remove_file(&self.pin);
     }
 }
