@@ -1,5 +1,5 @@
 //! `lb attach`: that frames pass is seen before it is said, and what is not confirmed is taken off again, whoever dies.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

@@ -1,6 +1,6 @@
 //! Each case does what it says, which is seen before it is measured, and what is written can be read. How long things take is not
 //! looked at.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of a test")]
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, process::Command};
