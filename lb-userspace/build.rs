@@ -6,6 +6,6 @@ mod object;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The balancer's programs and the decapsulator.
-    object::build("bpf", &["lb-ebpf", "lb-decap"])
+    // The balancer's programs, the decapsulator, and what proves that frames pass.
+    object::build("bpf", &["lb-ebpf", "lb-decap", "lb-seen"])
 }

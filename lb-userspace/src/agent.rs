@@ -17,6 +17,7 @@ mod probes;
 mod reload;
 mod report;
 mod touched;
+mod trial;
 
 pub use changes::open;
 pub use document::Document;
@@ -44,6 +45,7 @@ use crate::{
     probe::{self, Prober, Sockets},
     settle,
     status::ReloadsStatus,
+    supervisor::Supervisor,
 };
 use anyhow::Result;
 use aya::Ebpf;
@@ -61,6 +63,7 @@ use tokio::{
     time::{Instant as Deadline, interval, sleep_until},
 };
 use touched::{Index, Touched};
+use trial::Trial;
 
 /// How long changes of the network are gathered before the ways are looked up again.
 const GATHER: Duration = Duration::from_millis(50);
@@ -68,8 +71,6 @@ const GATHER: Duration = Duration::from_millis(50);
 const REFRESH: Duration = Duration::from_secs(10);
 /// After this it is tried again to make the tables what they should be.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often the kernel is told that the agent is there.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often the files are looked at that the config names as such.
 const LOOK: Duration = Duration::from_millis(500);
 /// Questions noted for the kernel at once; what does not fit is asked again anyway.
@@ -100,8 +101,9 @@ pub async fn run(
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
+    let mut beats = interval(agent.supervisor.beat());
+    agent.supervisor.ready(agent.summary());
     let mut refresh = Deadline::now() + REFRESH;
-    let mut beats = interval(HEARTBEAT);
     let mut looks = interval(LOOK);
     loop {
         tokio::select! {
@@ -118,6 +120,7 @@ pub async fn run(
             () = sleep_until(agent.wakes()) => agent.wake(),
             _ = beats.tick() => {
                 agent.beat();
+                agent.supervisor.alive(agent.summary());
                 continue;
             }
             _ = looks.tick() => {
@@ -138,6 +141,7 @@ pub async fn run(
         }
         agent.settle_or_log();
     }
+    agent.supervisor.stopping();
     api.abort();
     if let Some(detour) = agent.prober.detour() {
         agent.netlink.unroute_marked(detour.mark()).await;
@@ -162,6 +166,7 @@ struct Agent {
     attached: BTreeMap<String, u32>,
     /// By the operator's wish, until `lb attach`.
     detached: bool,
+    trial: Trial,
     health: HashMap<Target, Record>,
     /// When the weight of those rises next that have come back.
     rising: BTreeMap<Target, Duration>,
@@ -195,6 +200,9 @@ struct Agent {
     listener: Option<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
     counts: Arc<Counts>,
+    supervisor: Supervisor,
+    /// The last reload was refused, so that the config in use is not the one in the file.
+    refused: bool,
 }
 
 impl Agent {
@@ -221,6 +229,7 @@ impl Agent {
             undecided_until: None,
             attached: BTreeMap::new(),
             detached: false,
+            trial: Trial::default(),
             health: HashMap::new(),
             rising: BTreeMap::new(),
             history: History::default(),
@@ -246,6 +255,8 @@ impl Agent {
             listener: None,
             asked,
             counts: Arc::default(),
+            supervisor: Supervisor::from_environment(),
+            refused: false,
             intent,
         };
         agent.tell_stale();
@@ -260,7 +271,7 @@ impl Agent {
         agent.look_up_ways().await;
         // The tables are right before the first packet comes.
         agent.settle()?;
-        agent.attach().await?;
+        agent.attach_at_start().await?;
         agent.listen(listener);
         Ok(agent)
     }
@@ -277,10 +288,11 @@ impl Agent {
 
     /// When something is to be done without an event.
     fn wakes(&self) -> Deadline {
-        let next = [self.next, self.undecided_until, self.sweep_at, self.rising.values().min().copied()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next =
+            [self.next, self.undecided_until, self.sweep_at, self.rising.values().min().copied(), self.trial.until()]
+                .into_iter()
+                .flatten()
+                .min();
         // A day is as good as never, and no deadline of its own.
         let next = next.unwrap_or_else(|| self.now() + Duration::from_secs(86_400));
         Deadline::from_std(self.started + next)
@@ -291,6 +303,7 @@ impl Agent {
         let now = self.now();
         self.decide(now);
         self.raise(now);
+        self.end_trial(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
@@ -361,13 +374,15 @@ impl Agent {
             Command::Apply(text, reply) => _ = reply.send(self.apply(text).await),
             Command::Health { of, reply } => _ = reply.send(self.health_report(of.as_deref())),
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
-            Command::Attach(reply) => {
-                self.detached = false;
-                let done = self.attach().await.map(|()| self.attached.len());
+            Command::Attach(request, reply) => {
+                let done = self.attach_by_command(request).await;
                 let _ = reply.send(done.map_err(|error| Refusal::failed(&error)));
             }
+            Command::Trial(reply) => _ = reply.send(Ok(self.trial_status())),
+            Command::Confirm(reply) => _ = reply.send(self.confirm().map_err(|error| Refusal::failed(&error))),
             Command::Detach(reply) => {
                 self.detached = true;
+                self.forget_trial();
                 let _ = reply.send(self.detach().map_err(|error| Refusal::failed(&error.into())));
             }
             Command::CacheList(reply) => {

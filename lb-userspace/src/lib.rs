@@ -20,3 +20,4 @@ pub mod probe;
 pub mod rates;
 pub mod settle;
 pub mod status;
+pub mod supervisor;

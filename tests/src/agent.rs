@@ -41,23 +41,28 @@ impl Agent {
         Self::begin(host, binary, config, READY)
     }
 
+    /// As [`Agent::start`], by a command that becomes it, such as `env NAME=value`.
+    pub fn start_by(host: &Host, words: &[&str], config: &str) -> Result<Self> {
+        Self::begin_by(host, words, &lb_binary()?, config, READY)
+    }
+
     /// As [`Agent::start`], with a config that takes its time.
     pub fn start_within(host: &Host, config: &str, ready: Duration) -> Result<Self> {
         Self::begin(host, &lb_binary()?, config, ready)
     }
 
     fn begin(host: &Host, binary: &Path, config: &str, ready: Duration) -> Result<Self> {
+        Self::begin_by(host, &[], binary, config, ready)
+    }
+
+    fn begin_by(host: &Host, words: &[&str], binary: &Path, config: &str, ready: Duration) -> Result<Self> {
         let path = host.belongings().unique_path(host.role(), "-lb.toml");
         write(&path, config)?;
-        let running = host.spawn([
-            // As systemd says it.
-            "env".as_ref(),
-            state_variable(host).as_os_str(),
-            binary.as_os_str(),
-            "run".as_ref(),
-            "--config".as_ref(),
-            path.as_os_str(),
-        ])?;
+        // As systemd says it.
+        let state = state_variable(host);
+        let front = ["env".as_ref(), state.as_os_str()];
+        let line = [binary.as_os_str(), "run".as_ref(), "--config".as_ref(), path.as_os_str()];
+        let running = host.spawn(front.into_iter().chain(words.iter().map(OsStr::new)).chain(line))?;
         let agent = Self { host: host.clone(), binary: binary.to_owned(), config: path, running };
         agent.wait_until_it_answers(ready)?;
         Ok(agent)

@@ -289,7 +289,11 @@ fn detached_and_attached_through_the_agent() {
     assert!(!has_program(&site.lab, "eth0") && !has_program(&site.lab, "eth1"));
 
     let said = site.agent.lb(["attach"]).unwrap().stdout;
-    assert_eq!(said, "attached to 2 interface(s)\n");
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("attached to 2 interface(s)", 3), "{said}");
+    for (line, interface) in lines[1..].iter().zip(["eth0", "eth1"]) {
+        assert!(line.starts_with(&format!("{interface}: frames pass, native, the first after ")), "{said}");
+    }
     let status = site.agent.status().unwrap();
     for (interface, number) in site.lab.balancer().interfaces().iter().zip(0..) {
         assert!(has_program(&site.lab, &interface.name));

@@ -11,11 +11,12 @@ use std::{
     thread,
 };
 
-use lb_userspace::kernel::{DECAP_OBJECT, OBJECT};
+use lb_userspace::kernel::{DECAP_OBJECT, OBJECT, SEEN_OBJECT};
 use serde_json::Value;
 
 /// What the build script leaves behind, and what is embedded of it.
-static OBJECTS: [(&str, &[u8]); 2] = [("lb-ebpf.bpf.o", OBJECT), ("lb-decap.bpf.o", DECAP_OBJECT)];
+static OBJECTS: [(&str, &[u8]); 3] =
+    [("lb-ebpf.bpf.o", OBJECT), ("lb-decap.bpf.o", DECAP_OBJECT), ("lb-seen.bpf.o", SEEN_OBJECT)];
 
 #[test]
 fn the_objects_are_the_same_wherever_they_are_built() {
@@ -63,7 +64,7 @@ impl BuildScript {
     }
 
     /// Copies the sources to `folder` and returns the objects that are built of them there.
-    fn build_copy(&self, folder: &Path) -> [Vec<u8>; 2] {
+    fn build_copy(&self, folder: &Path) -> [Vec<u8>; 3] {
         copy_sources(folder);
         let package = folder.join("lb-userspace");
         // Laid out as by cargo, so that whatever the script shares between runs is not shared beyond the copy.

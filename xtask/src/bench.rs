@@ -31,6 +31,7 @@ pub fn run(what: &What) -> anyhow::Result<ExitCode> {
     }
     let (more, packages): (_, &[&str]) = match what {
         What::Dns(_) => (PEERS, &["--package", "bench", "--package", "lb-userspace"]),
+        What::Agent(_) => (&[][..], &["--package", "bench", "--package", "lb-userspace"]),
         What::Path(_) | What::Load(_) => (&[][..], &["--package", "bench"]),
     };
     if setup::run_with(false, more)? == Outcome::Refused {

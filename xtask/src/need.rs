@@ -75,6 +75,7 @@ pub const NEEDS: &[Need] = &[
     Need::new("knotd", Sign::Program("knotd"), Cure::Packages(&["knot", "knot-module-geoip"])),
     Need::new("iperf3", Sign::Program("iperf3"), Cure::Packages(&["iperf3"])),
     Need::new("nginx", Sign::Program("nginx"), Cure::Packages(&["nginx-light"])),
+    Need::new("keepalived", Sign::Program("keepalived"), Cure::Packages(&["keepalived"])),
     // What other kernels are booted with, and run in.
     Need::new("qemu", Sign::Program("qemu-system-x86_64"), Cure::Packages(&["qemu-system-x86"])),
     Need::new("busybox", Sign::Program("busybox"), Cure::Packages(&["busybox-static"])),

@@ -149,14 +149,19 @@ impl Agent {
             return Err(failed(error));
         }
         tracing::info!(config = %path.display(), "applied");
+        self.refused = false;
         self.settle().map_err(|error| Refusal::failed(&error.context("applied, but the tables can't follow yet")))?;
         Ok(self.done(true))
     }
 
     /// Reads the config's file again and takes it up.
     pub(super) async fn try_reload(&mut self) -> Result<()> {
-        let text = block_in_place(|| read_text(&self.document.path))?;
-        self.take_text(text).await
+        let taken = match block_in_place(|| read_text(&self.document.path)) {
+            Ok(text) => self.take_text(text).await,
+            Err(error) => Err(error.into()),
+        };
+        self.refused = taken.is_err();
+        taken
     }
 
     /// Takes up a text as the config's.

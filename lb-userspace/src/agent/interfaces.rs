@@ -136,7 +136,7 @@ impl Agent {
         Ok(())
     }
 
-    fn detach_from(&mut self, name: &str) {
+    pub(super) fn detach_from(&mut self, name: &str) {
         match attach::detach(self.pins.path(), name) {
             Ok(_) => tracing::info!(interface = name, "detached"),
             Err(error) => tracing::error!("{:#}", anyhow::Error::from(error)),

@@ -8,24 +8,28 @@ use std::{collections::BTreeSet, net::SocketAddr};
 impl Agent {
     /// Reads the config again. A wrong one changes nothing.
     pub(super) async fn reload(&mut self) {
+        self.supervisor.reloading();
         let taken = self.try_reload().await;
         self.end_reload(taken);
     }
 
     /// Reads the files again that the config names; the config's own is what it was.
     pub(super) async fn reload_files(&mut self) {
+        self.supervisor.reloading();
         let taken = self.take_text(self.document.text.clone()).await;
         self.end_reload(taken);
     }
 
     fn end_reload(&mut self, taken: Result<()>) {
         if let Err(error) = taken {
-            return tracing::error!("not reloaded, nothing is changed: {error:#}");
+            tracing::error!("not reloaded, nothing is changed: {error:#}");
+        } else {
+            match self.settle() {
+                Ok(()) => tracing::info!(config = %self.document.path.display(), "reloaded"),
+                Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
+            }
         }
-        match self.settle() {
-            Ok(()) => tracing::info!(config = %self.document.path.display(), "reloaded"),
-            Err(error) => tracing::error!("reloaded, but the tables can't follow yet: {error:#}"),
-        }
+        self.supervisor.ready(self.summary());
     }
 
     /// Takes up another intent; an error leaves the one before.

@@ -28,6 +28,19 @@ const ANSWERED: [Why; 3] = [Why::Answered, Why::AnsweredNegative, Why::AnsweredC
 const BLOCK_BYTES: u64 = BLOCK_WORDS as u64 * 8;
 
 impl Agent {
+    /// One line on how it is, for who has started the agent.
+    pub(super) fn summary(&self) -> String {
+        let attached = self.attached.iter().filter(|(_, index)| self.conditions.interfaces.contains_key(index));
+        let attached: Vec<_> = attached.map(|(name, _)| name.as_str()).collect();
+        let attached = if attached.is_empty() { "nothing".into() } else { attached.join(", ") };
+        let (services, names) = (self.intent.services().len(), self.intent.names().len());
+        let (up, targets) = (self.conditions.up.len(), self.health.len());
+        let refused = if self.refused { "the last reload was refused, see the log; " } else { "" };
+        format!(
+            "{refused}attached to {attached}; {services} service(s), {names} name(s); {up} of {targets} target(s) up"
+        )
+    }
+
     /// The state of everything.
     pub(super) fn status(&self) -> Result<Status> {
         let services =

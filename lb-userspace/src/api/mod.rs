@@ -5,6 +5,7 @@ mod message;
 mod refusal;
 mod routes;
 mod tcp;
+pub mod trial;
 
 pub use message::{
     BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, NameRequest,
@@ -26,6 +27,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
+use trial::{AttachRequest, Attached, TrialStatus};
 
 /// Where a command's reply goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -61,8 +63,12 @@ pub enum Command {
     Apply(Option<String>, Reply<Done>),
     /// What does the path do with a packet?
     Explain(Box<Ask>, Reply<Explanation>),
-    /// Attach to all interfaces of the config; says how many.
-    Attach(Reply<usize>),
+    /// Attach to all interfaces of the config, and see that frames pass.
+    Attach(AttachRequest, Reply<Attached>),
+    /// How is the trial going that attaching began?
+    Trial(Reply<TrialStatus>),
+    /// It works; says on how many interfaces.
+    Confirm(Reply<usize>),
     /// Detach from all interfaces; says how many.
     Detach(Reply<usize>),
     /// Which answers does the kernel hold?

@@ -3,6 +3,7 @@
 use super::{
     BackendChange, ChangeList, Command, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, Kind, NameRequest,
     Refusal, Reply,
+    trial::{AttachRequest, Attached, TrialStatus},
 };
 use crate::{
     changes::edit::{BackendState, Edit, Written, as_in_commands},
@@ -54,7 +55,8 @@ pub fn resources() -> Vec<(&'static str, &'static [&'static str], MethodRouter<S
         ("/config/diff", &["post"], post(diff)),
         ("/config/apply", &["post"], post(apply)),
         ("/explain", &["post"], post(explain)),
-        ("/attach", &["post"], post(attach)),
+        ("/attach", &["get", "post"], get(trial).post(attach)),
+        ("/attach/confirm", &["post"], post(confirm)),
         ("/detach", &["post"], post(detach)),
         ("/dns/cache", &["get"], get(cache_list)),
         ("/dns/cache/show", &["post"], post(cache_show)),
@@ -249,8 +251,16 @@ async fn explain(commands: Commands, Read(ask): Read<Ask>) -> Answer<Explanation
     self::ask(commands, |reply| Command::Explain(ask.into(), reply)).await.map(Json)
 }
 
-async fn attach(commands: Commands) -> Answer<Interfaces> {
-    ask(commands, Command::Attach).await.map(|interfaces| Json(Interfaces { interfaces }))
+async fn attach(commands: Commands, Read(request): Read<AttachRequest>) -> Answer<Attached> {
+    ask(commands, |reply| Command::Attach(request, reply)).await.map(Json)
+}
+
+async fn trial(commands: Commands) -> Answer<TrialStatus> {
+    ask(commands, Command::Trial).await.map(Json)
+}
+
+async fn confirm(commands: Commands) -> Answer<Interfaces> {
+    ask(commands, Command::Confirm).await.map(|interfaces| Json(Interfaces { interfaces }))
 }
 
 async fn detach(commands: Commands) -> Answer<Interfaces> {

@@ -1,5 +1,6 @@
 //! The command's tree: one file for each verb that does more than ask.
 
+mod attach;
 mod change;
 mod check;
 mod config;
@@ -15,10 +16,7 @@ mod status;
 mod top;
 
 use crate::{
-    api::{
-        Interfaces, TcpError,
-        client::{self, ClientError},
-    },
+    api::{TcpError, client::ClientError},
     changes::state::StateError,
     config::ConfigErrors,
     dns::listen::ListenError,
@@ -100,14 +98,8 @@ enum Verb {
     Diff(config::DiffArgs),
     /// Read the config again, or install another one, and say what came of it. A wrong one changes nothing.
     Apply(config::ApplyArgs),
-    /// Attach the data path to the interfaces of the config again, after `lb detach`.
-    Attach {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        agent: Agent,
-    },
+    /// Attach the data path to the interfaces of the config, after `lb detach`, and see that frames reach it there.
+    Attach(attach::Attach),
     /// Take the data path down: through the agent, or, when none runs, by the pins that it left.
     Detach {
         /// As JSON.
@@ -153,7 +145,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Export(args) => wait(config::export(args)),
         Verb::Diff(args) => wait(config::diff(args)),
         Verb::Apply(args) => wait(config::apply(args)),
-        Verb::Attach { json, agent } => wait(attach(agent, json)),
+        Verb::Attach(arguments) => wait(attach::attach(arguments)),
         Verb::Detach { json, agent, pins } => wait(detach::detach(agent.socket, pins, json)),
         Verb::Stats(args) => wait(stats::stats(args)),
         Verb::Top(args) => wait(top::top(args)),
@@ -178,15 +170,6 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-async fn attach(agent: Agent, as_json: bool) -> Result<()> {
-    let answer: Interfaces = client::post(&agent.socket, "/attach", &()).await?;
-    if as_json {
-        return json(&answer);
-    }
-    println!("attached to {} interface(s)", answer.interfaces);
-    Ok(())
 }
 
 /// Prints an answer as JSON.

@@ -15,6 +15,8 @@ use std::{
 
 /// What a link's pin is called, before the interface's name.
 const PREFIX: &str = "link-";
+/// What the further pin of a link is called that waits for its confirmation: when it was made, an agent was to take it off again.
+const MARK: &str = "unconfirmed-";
 /// Stands for a dot in a pin's name, which bpffs does not allow. No interface has this in its name.
 const DOT: &str = ":";
 
@@ -63,6 +65,7 @@ fn replace(program: &mut Xdp, path: &Path, name: &str) -> Result<bool, KernelErr
 /// Takes the program off an interface. Says whether it was there.
 pub fn detach(pins: &Path, name: &str) -> Result<bool, KernelError> {
     let path = link_path(pins, name);
+    confirm(pins, name)?;
     match PinnedLink::from_pin(&path) {
         Ok(link) => {
             // The last reference goes with the pin and this link, and with it the program.
@@ -75,6 +78,29 @@ pub fn detach(pins: &Path, name: &str) -> Result<bool, KernelError> {
     }
 }
 
+/// Marks an interface's link as one that is to go if nobody confirms it.
+pub fn mark_unconfirmed(pins: &Path, name: &str) -> Result<(), KernelError> {
+    let failed = |source| KernelError::OpenLink { name: name.into(), source };
+    let link = FdLink::from(PinnedLink::from_pin(link_path(pins, name)).map_err(failed)?);
+    let mark = pin_path(pins, MARK, name);
+    link.pin(mark).map(drop).map_err(|source| KernelError::PinLink { name: name.into(), source })
+}
+
+/// Takes the mark off, if there is one.
+pub fn confirm(pins: &Path, name: &str) -> Result<(), KernelError> {
+    match fs::remove_file(pin_path(pins, MARK, name)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::Detach { name: name.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Names of the interfaces whose link waits for its confirmation.
+pub fn unconfirmed(pins: &Path) -> Vec<String> {
+    named(pins, MARK)
+}
+
 /// Id of the program on an interface's pinned link.
 pub(super) fn program_id(pins: &Path, name: &str) -> Result<u32, KernelError> {
     let failed = |source| KernelError::OpenLink { name: name.into(), source };
@@ -84,9 +110,14 @@ pub(super) fn program_id(pins: &Path, name: &str) -> Result<u32, KernelError> {
 
 /// Names of the interfaces that have a pinned link.
 pub fn attached(pins: &Path) -> Vec<String> {
+    named(pins, PREFIX)
+}
+
+/// Names of the interfaces that have a pin with this prefix.
+fn named(pins: &Path, prefix: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(pins) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter_map(|name| Some(name.strip_prefix(PREFIX)?.replace(DOT, "."))).collect();
+    let mut names: Vec<_> = names.filter_map(|name| Some(name.strip_prefix(prefix)?.replace(DOT, "."))).collect();
     names.sort();
     names
 }

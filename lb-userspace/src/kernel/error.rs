@@ -63,6 +63,8 @@ pub enum KernelError {
     Unreadable { name: String },
     #[error("cannot give up privileges")]
     Privileges(#[source] caps::errors::CapsError),
+    #[error("cannot have the kernel give no new privileges")]
+    NewPrivileges(#[source] io::Error),
     #[error("map DEVICES: cannot add an interface; does its driver support XDP?")]
     Devices(#[source] XdpMapError),
     #[error("interface {name} does not exist; `ip link` lists those that do")]

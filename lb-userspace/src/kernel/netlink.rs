@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMetric, RouteType},
 };
@@ -15,6 +15,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
+
+/// Neighbours of a family that are asked at once.
+const NEIGHBORS: usize = 8;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,54 @@ impl Netlink {
             (program.id != 0).then_some((link?, program))
         };
         Ok(messages.into_iter().filter_map(program).collect())
+    }
+
+    /// Whether an interface is one end of a veth.
+    pub async fn is_veth(&self, index: u32) -> bool {
+        let message = self.handle.link().get().match_index(index).execute().try_next().await;
+        let attributes = message.ok().flatten().map(|message| message.attributes).unwrap_or_default();
+        attributes.iter().any(|attribute| {
+            matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Veth)))
+        })
+    }
+
+    /// Has the kernel ask neighbours behind an interface whether they are still there, and says how many: their answers are frames.
+    pub async fn ask_neighbors(&self, index: u32) -> Result<usize, KernelError> {
+        let mut asked = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let request = self.handle.neighbours().get().set_address_family(family);
+            let messages: Vec<_> = request.execute().try_collect().await.map_err(failed("list the neighbours"))?;
+            for message in messages.into_iter().filter(|message| message.header.ifindex == index).take(NEIGHBORS) {
+                let Some(address) = destination(&message) else { continue };
+                match message.header.state {
+                    NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay => {
+                        // A state that has the kernel ask at once; what it knows stays until there is no answer.
+                        let request =
+                            self.handle.neighbours().add(index, address).state(NeighbourState::Probe).replace();
+                        if let Err(error) = request.execute().await {
+                            tracing::debug!(%address, index, %error, "cannot ask a neighbour");
+                        }
+                    }
+                    NeighbourState::Probe => (),
+                    NeighbourState::Failed | NeighbourState::Incomplete => self.ask(index, address).await,
+                    // Who needs no resolution is not asked.
+                    _ => continue,
+                }
+                asked.insert(address);
+            }
+        }
+        // Behind the gateway to addresses that are nobody's (RFC 5737, RFC 3849).
+        for nobody in
+            [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))]
+        {
+            if let Ok(Route { interface, gateway: Some(gateway), .. }) = self.route(nobody).await
+                && interface == index
+                && asked.insert(gateway)
+            {
+                self.ask(index, gateway).await;
+            }
+        }
+        Ok(asked.len())
     }
 
     /// Addresses, each with the index of its interface.
@@ -217,6 +268,14 @@ fn mtu(metrics: &[RouteMetric]) -> u32 {
 enum Neighbor {
     Mac([u8; 6]),
     Failed,
+}
+
+fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => Some(IpAddr::from(*found)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => Some(IpAddr::from(*found)),
+        _ => None,
+    })
 }
 
 fn neighbor(message: NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)> {

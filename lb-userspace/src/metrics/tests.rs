@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 const TABLE: &str = include_str!("../../../METRICS.md");
-const DASHBOARD: &str = include_str!("../../../grafana/lb.json");
+const DASHBOARD: &str = include_str!("../../grafana/lb.json");
 
 fn backend(address: &str, health: State) -> BackendStatus {
     BackendStatus {

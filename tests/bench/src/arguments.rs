@@ -9,6 +9,8 @@ pub enum What {
     Path(PathArguments),
     /// What the tables take in memory and in time: before the first service, and with many services
     Load(LoadArguments),
+    /// What an operator waits for: from a failure or a change to the maps, start, checks, and what the agent takes
+    Agent(AgentArguments),
     /// DNS answers by lb and by other servers: CPU time, rate and latency
     Dns(DnsArguments),
 }
@@ -40,7 +42,7 @@ pub struct PathArguments {
 }
 
 /// How large the tables are.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct LoadArguments {
     /// Services
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
@@ -48,6 +50,26 @@ pub struct LoadArguments {
     /// Backends of each service
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=251))]
     pub backends: u32,
+}
+
+/// How the agent is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AgentArguments {
+    /// Also write each figure to this file, as one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Services at the start, and at most where a change is measured
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    pub services: u32,
+    /// Backends of each service at the start
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=251))]
+    pub backends: u32,
+    /// Idle connections that changes are made to
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub connections: usize,
+    /// How many of the deaths of a backend are measured, of three
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub deaths: usize,
 }
 
 /// How DNS servers are measured.

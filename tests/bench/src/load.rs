@@ -24,8 +24,9 @@ use std::{
 };
 
 /// Slots of each table: the least, so that as many tables as possible fit.
-const SLOTS: u32 = 251;
-const MIB: f64 = 1024.0 * 1024.0;
+pub const SLOTS: u32 = 251;
+/// Bytes of one.
+pub const MIB: f64 = 1024.0 * 1024.0;
 const LOOPBACK: (u32, [u8; 6]) = (1, [2, 0, 0, 0, 0, 1]);
 
 /// Measures and prints.
@@ -36,7 +37,7 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
 
     let LoadArguments { services, backends } = *arguments;
     println!("\n{services} services with {backends} backends each, mode dsr");
-    let text = text(services, backends);
+    let text = text(*arguments);
     println!("  the config is {:.1} MiB of text", text.len() as f64 / MIB);
     let mut stages = Stages::default();
     let config = stages.time("parse", || Config::parse(&text))?;
@@ -92,7 +93,8 @@ impl Stages {
     }
 }
 
-fn text(services: u32, backends: u32) -> String {
+/// The text of a config with so many.
+pub fn text(LoadArguments { services, backends }: LoadArguments) -> String {
     let mut text = format!(
         "interfaces = [\"eth0\"]\nsecret = \"a secret that nobody keeps\"\n[check.all]\n\
          [limits]\nservices = {}\nbackends = {}\n",
@@ -116,7 +118,7 @@ fn text(services: u32, backends: u32) -> String {
 }
 
 /// Everything is up and has a next hop.
-fn conditions(intent: &Intent) -> Conditions {
+pub fn conditions(intent: &Intent) -> Conditions {
     let (interface, source) = LOOPBACK;
     let hop = Hop { interface, destination: [2, 0, 0, 0, 1, 1], source, mtu: 1_500 };
     let mut conditions = Conditions::default();
@@ -143,7 +145,7 @@ fn map_memory() -> Result<f64> {
 }
 
 /// Bytes of this process's memory.
-fn resident_memory() -> Result<f64> {
+pub fn resident_memory() -> Result<f64> {
     let text = fs::read_to_string("/proc/self/status").context("cannot read this process's status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in the status")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;

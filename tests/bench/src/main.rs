@@ -1,6 +1,7 @@
 //! Measures `lb` on this machine's kernel: what `cargo xtask bench` builds and runs. Nothing here is a test of speed, since
 //! machines differ; compare numbers of one machine, and of one sitting.
 
+mod agent;
 mod arguments;
 mod cases;
 mod config;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Bench::parse().what {
         What::Path(arguments) => path::run(&arguments),
         What::Load(arguments) => load::run(&arguments),
+        What::Agent(arguments) => agent::run(&arguments),
         What::Dns(arguments) => dns::run(&arguments),
     };
     match result {

@@ -56,6 +56,38 @@ fn large_tables_are_written() {
 }
 
 #[test]
+fn the_agent_is_measured() {
+    if !needs_root("the_agent_is_measured") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.json");
+    let sizes = ["agent", "--services", "20", "--backends", "5", "--connections", "200", "--deaths", "1", "--json"];
+    let said = bench(&[&sizes[..], &[file.to_str().unwrap()]].concat());
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let value = |start: &str| {
+        let found = lines.iter().find(|line| line["case"].as_str().unwrap().starts_with(start));
+        found.unwrap_or_else(|| panic!("no {start} in\n{text}"))["value"].as_f64().unwrap()
+    };
+    for case in [
+        "start with 20 services x 5 backends",
+        "memory of the agent with 20 services",
+        "a weight in the config to the maps, 10 services",
+        "a backend's failure to the maps, 10 services",
+        "Maglev: a table of 65537 slots",
+        "Maglev: planned, and the changed slots of 65537",
+        "a backend refuses checks",
+        "TCP checks a second",
+    ] {
+        assert!(value(case) > 0.0 && said.contains(case), "{case}: {said}");
+    }
+    assert_eq!(value("200 idle connections through 10 changes"), 0.0, "{said}");
+    let keys = |line: &Value| line.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert!(lines.iter().all(|line| keys(line) == ["case", "unit", "value"].map(str::to_owned).into()), "{text}");
+}
+
+#[test]
 fn servers_are_measured_side_by_side() {
     let name = "servers_are_measured_side_by_side";
     if !needs_root(name) || !needs_program(name, "knotd") {

@@ -1,5 +1,12 @@
 use super::*;
-use crate::api::{ChangeStatus, Export, StaleStatus};
+use crate::{
+    api::{
+        ChangeStatus, Export, StaleStatus,
+        trial::{Phase, Proven},
+    },
+    model::{certificate::Certificate, health::State},
+    status::{TargetStatus, TurnStatus},
+};
 use axum::http::{Method, Request as HttpRequest, header::ALLOW};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
@@ -41,6 +48,40 @@ fn every_resource_is_described_with_its_methods() {
     }
 }
 
+fn target() -> TargetStatus {
+    TargetStatus {
+        address: "10.0.0.1:443".parse().unwrap(),
+        via: None,
+        check: "https".into(),
+        used_by: vec!["web".into()],
+        health: State::Up,
+        since_seconds: None,
+        weight_percent: 100,
+        says: None,
+        held_seconds: None,
+        contradicted: 0,
+        last_ago_ms: None,
+        last_took_ms: None,
+        last_failure: None,
+        last_output: None,
+        certificate: Some(Certificate { name: "www.example.com".into(), covers: true, expires: None }),
+        turns: vec![TurnStatus {
+            unix_seconds: 1,
+            ago_seconds: 1,
+            up: true,
+            reason: None,
+            output: None,
+            took_ms: 1,
+            after_ms: 1,
+        }],
+    }
+}
+
+fn attached() -> Attached {
+    let interface = Proven { name: "eth0".into(), mode: "native".into(), milliseconds: None };
+    Attached { interfaces: vec![interface], warnings: Vec::new(), on_trial: Vec::new(), pins: "/sys/fs/bpf/lb".into() }
+}
+
 /// Every `$ref` below a value.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
@@ -78,6 +119,14 @@ fn what_is_described_is_what_is_sent() {
         ("Stale", serde_json::to_value(stale).unwrap()),
         ("Export", serde_json::to_value(Export { config: String::new(), left_out: Vec::new() }).unwrap()),
         ("Diff", serde_json::to_value(Diff { lines: Vec::new(), steps: 0, stale: Vec::new() }).unwrap()),
+        ("HealthReport", serde_json::to_value(HealthReport { targets: Vec::new() }).unwrap()),
+        ("Target", serde_json::to_value(target()).unwrap()),
+        ("Turn", serde_json::to_value(target().turns.remove(0)).unwrap()),
+        ("Certificate", serde_json::to_value(target().certificate).unwrap()),
+        ("AttachRequest", serde_json::to_value(AttachRequest::default()).unwrap()),
+        ("Attached", serde_json::to_value(attached()).unwrap()),
+        ("Proven", serde_json::to_value(attached().interfaces.remove(0)).unwrap()),
+        ("Trial", serde_json::to_value(TrialStatus { phase: Phase::Running, left_milliseconds: Some(1) }).unwrap()),
         ("Interfaces", serde_json::to_value(Interfaces { interfaces: 1 }).unwrap()),
     ] {
         assert_eq!(keys(&schemas[name]["properties"]), keys(&value), "{name}");
