@@ -110,6 +110,11 @@ impl Edit {
         }
     }
 
+    /// Whether it puts a backend back to what it does usually.
+    pub(super) fn takes_back(&self) -> bool {
+        matches!(self, Self::SetState { state: BackendState::Active, .. })
+    }
+
     /// Whether an earlier edit is of no use once this one is done.
     pub(super) fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {

@@ -11,9 +11,9 @@ use crate::{
     model::intent::Intent,
 };
 use document::{Document, Misfit};
-use edit::{BackendState, Edit};
+use edit::Edit;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// A change that was made by command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,11 +94,17 @@ impl Changes {
     /// With another edit of a text, made at `at`. Earlier ones that are of no use after it go.
     pub fn with(&self, text: &str, edit: Edit, at: u64) -> Result<Edited, Misfit> {
         let mut document = Document::read(&self.merge(text).text)?;
-        if !document.edit(&edit)? {
-            return Ok(Edited::Nothing);
-        }
         let mut changes = self.clone();
         changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
+        match document.edit(&edit) {
+            Ok(true) => (),
+            Ok(false) => return Ok(Edited::Nothing),
+            // The backend is not in the text, but in a file that it names, or gone: an earlier edit is all there is to take back.
+            Err(_) if edit.takes_back() && changes.changes.len() < self.changes.len() => {
+                return Ok(Edited::Changes(changes));
+            }
+            Err(misfit) => return Err(misfit),
+        }
         // Without what it has taken away the edit may have nothing left to do.
         let mut rest = Document::read(&changes.merge(text).text)?;
         if rest.edit(&edit) == Ok(true) {
@@ -112,8 +118,7 @@ impl Changes {
     pub fn with_fitting(&self, edit: &Edit, at: u64) -> Option<Self> {
         let mut changes = self.clone();
         changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
-        let takes_back = matches!(edit, Edit::SetState { state: BackendState::Active, .. });
-        if takes_back && changes.changes.len() < self.changes.len() {
+        if edit.takes_back() && changes.changes.len() < self.changes.len() {
             // The text may have nothing else to take back.
             return None;
         }
@@ -139,7 +144,9 @@ impl Changes {
         let mut merged = self.merge(text);
         let whole = meaning(&merged.text, path);
         if whole.is_ok() || self.changes.is_empty() {
-            return Ok((whole?, merged));
+            let mut intent = whole?;
+            merged.stale.retain(|stale| !self.is_of_file(stale, &mut intent));
+            return Ok((intent, merged));
         }
         // Its own lines are what an operator looks at.
         let mut intent = meaning(text, path)?;
@@ -156,7 +163,21 @@ impl Changes {
             }
         }
         merged = self.merge_without(text, wrong);
+        merged.stale.retain(|stale| !self.is_of_file(stale, &mut intent));
         Ok((intent, merged))
+    }
+
+    /// Puts a backend into its state that is in no text, but in a file of backends; says whether that is what this change is about.
+    fn is_of_file(&self, Stale { id, reason }: &Stale, intent: &mut Intent) -> bool {
+        if !matches!(reason, Misfit::NoBackend { .. }) {
+            return false;
+        }
+        let change = self.changes.iter().find(|change| change.id == *id);
+        let Some(Edit::SetState { service, backend, state, drain_seconds }) = change.map(|change| &change.edit) else {
+            return false;
+        };
+        let drain = drain_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        intent.set_state(service, *backend, *state, drain).is_some()
     }
 }
 

@@ -186,6 +186,25 @@ fn what_another_text_lacks_is_told_and_kept() {
 }
 
 #[test]
+fn a_backend_of_a_file_is_drained_and_taken_back() {
+    let folder = Folder::new("targets");
+    fs::create_dir_all(&folder.0).unwrap();
+    fs::write(folder.0.join("targets.json"), r#"[{"targets": ["10.0.0.7"]}]"#).unwrap();
+    let (path, text) = (folder.0.join("lb.toml"), TEXT.replace("mode = ", "backends_file = \"targets.json\"\nmode = "));
+    let drain = state("10.0.0.7:80", BackendState::Drain);
+    let changes = Changes::default().with_fitting(&drain, 1).unwrap();
+    let (intent, merged) = changes.intent(&text, &path).unwrap();
+    assert!(merged.stale.is_empty(), "{:?}", merged.stale);
+    assert_eq!(intent.backend("web", address("10.0.0.7:80")).unwrap().state, BackendState::Drain);
+    let back = changes.with(&text, state("10.0.0.7:80", BackendState::Active), 2).unwrap();
+    let Edited::Changes(back) = back else { panic!("{back:?}") };
+    assert!(back.list().is_empty());
+    // Once it is in no file any more, this is told.
+    fs::write(folder.0.join("targets.json"), "[]").unwrap();
+    assert_eq!(changes.intent(&text, &path).unwrap().1.stale.len(), 1);
+}
+
+#[test]
 fn a_change_that_makes_the_config_wrong_is_left_out_alone() {
     let path = Path::new("lb.toml");
     let changes = made(TEXT, &[weight("10.0.0.1:80", 3), more(), weight("10.0.0.2:8080", 70_000)]);
