@@ -29,7 +29,7 @@ use control::{
     ROUNDS, TAGGED, TEMPLATE_WORDS,
 };
 use core::{arch::asm, hint::black_box};
-use maps::DEVICES;
+use maps::{DEVICES, Nobody};
 use questions::{SCATTER, digits};
 
 #[map]
@@ -153,14 +153,14 @@ const NOT_PLAIN: u32 = u32::MAX;
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn plain(context: *mut xdp_md) -> u32 {
-    handle::plain(&XdpContext::new(context)).unwrap_or(NOT_PLAIN)
+    handle::plain::<Nobody>(&XdpContext::new(context)).unwrap_or(NOT_PLAIN)
 }
 
 /// The path of other frames, likewise.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn rare(context: *mut xdp_md) -> u32 {
-    handle::rare(&XdpContext::new(context))
+    handle::rare::<Nobody>(&XdpContext::new(context))
 }
 
 /// The least that a program does: lets the frame pass.

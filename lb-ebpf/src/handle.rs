@@ -2,7 +2,7 @@
 
 use crate::{
     frame::XdpFrame,
-    maps::{DEVICES, Maps},
+    maps::{DEVICES, Maps, Watch},
 };
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
@@ -11,15 +11,17 @@ use aya_ebpf::{
 use aya_log_ebpf::error;
 use lb_common::{
     path,
-    tables::Tables as _,
+    tables::Tables,
     verdict::{Verdict, Why},
 };
 
 /// What nearly every frame takes; `None` for others, which are left as they were.
 #[inline(always)]
-pub fn plain(context: &XdpContext) -> Option<u32> {
-    let maps = Maps::new(context);
-    Some(match path::plain(&mut XdpFrame::new(context), &maps)? {
+pub fn plain<W: Watch>(context: &XdpContext) -> Option<u32> {
+    let maps = Maps::<W>::new(context);
+    let verdict = path::plain(&mut XdpFrame::new(context), &maps)?;
+    W::decided(verdict);
+    Some(match verdict {
         Verdict::Pass(Why::Inconsistent) => contradiction(context),
         verdict => act(&maps, verdict),
     })
@@ -27,14 +29,15 @@ pub fn plain(context: &XdpContext) -> Option<u32> {
 
 /// What any frame can take.
 #[inline(always)]
-pub fn rare(context: &XdpContext) -> u32 {
-    let maps = Maps::new(context);
+pub fn rare<W: Watch>(context: &XdpContext) -> u32 {
+    let maps = Maps::<W>::new(context);
     let verdict = path::rare(&mut XdpFrame::new(context), &maps);
+    W::decided(verdict);
     act(&maps, verdict)
 }
 
 #[inline(always)]
-fn act(maps: &Maps, verdict: Verdict) -> u32 {
+fn act(maps: &impl Tables, verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) => XDP_PASS,
         Verdict::Transmit(_) => XDP_TX,

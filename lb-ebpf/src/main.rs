@@ -7,9 +7,11 @@
 mod frame;
 mod handle;
 mod maps;
+mod trace;
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
-use maps::PROGRAMS;
+use maps::{Nobody, PROGRAMS};
+use trace::{TRACED_PROGRAMS, Tracer};
 
 /// Where the program for rare frames is.
 const RARE: u32 = 0;
@@ -17,7 +19,7 @@ const RARE: u32 = 0;
 /// Balances and answers what comes in by an interface.
 #[xdp]
 pub fn lb(context: XdpContext) -> u32 {
-    handle::plain(&context).unwrap_or_else(|| {
+    handle::plain::<Nobody>(&context).unwrap_or_else(|| {
         // SAFETY: a program of the same type; it does not return here. What it would do is left to the kernel without it.
         unsafe { PROGRAMS.tail_call(&context, RARE) };
         XDP_PASS
@@ -28,7 +30,24 @@ pub fn lb(context: XdpContext) -> u32 {
 /// the other's stack or the verifier's patience.
 #[xdp]
 pub fn lb_rare(context: XdpContext) -> u32 {
-    handle::rare(&context)
+    handle::rare::<Nobody>(&context)
+}
+
+/// As [`lb`], with samples of what it does. It stands in its place while there is a trace, and is not even loaded without one.
+#[xdp]
+pub fn lb_traced(context: XdpContext) -> u32 {
+    trace::sample(&context);
+    handle::plain::<Tracer>(&context).unwrap_or_else(|| {
+        // SAFETY: as in `lb`.
+        unsafe { TRACED_PROGRAMS.tail_call(&context, RARE) };
+        XDP_PASS
+    })
+}
+
+/// As [`lb_rare`], with what became of those frames that were sampled.
+#[xdp]
+pub fn lb_traced_rare(context: XdpContext) -> u32 {
+    handle::rare::<Tracer>(&context)
 }
 
 /// Unreachable: the path has nothing that panics, and the kernel refuses a program that could come here.

@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
-use core::cell::Cell;
+use core::{cell::Cell, marker::PhantomData};
 use lb_common::{
     tables::{
         Address, Backend, CHUNK_BITS, CHUNK_SLOTS, DEFAULT_BACKENDS, DEFAULT_FLOWS, DEFAULT_SERVICES, Endpoint,
@@ -23,7 +23,7 @@ use lb_common::{
             LIMIT_BUCKETS, MAX_ANSWER_CHUNKS, SAMPLE_EVERY, SAMPLES, SHOWN, SHOWN_WORDS, TURNS,
         },
     },
-    verdict::{REASONS, Why},
+    verdict::{REASONS, Verdict, Why},
 };
 
 /// The program for rare frames.
@@ -95,20 +95,41 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// The maps, seen while one frame is handled.
-pub struct Maps<'c> {
-    context: &'c XdpContext,
+/// Who watches what becomes of frames.
+pub trait Watch {
+    /// The frame goes to this backend.
+    fn forwarded(backend: u32);
+
+    /// This is what happens to it.
+    fn decided(verdict: Verdict);
 }
 
-impl<'c> Maps<'c> {
+/// Nobody does, which costs nothing.
+pub struct Nobody;
+
+impl Watch for Nobody {
+    #[inline(always)]
+    fn forwarded(_: u32) {}
+
+    #[inline(always)]
+    fn decided(_: Verdict) {}
+}
+
+/// The maps, seen while one frame is handled.
+pub struct Maps<'c, O> {
+    context: &'c XdpContext,
+    watch: PhantomData<O>,
+}
+
+impl<'c, O> Maps<'c, O> {
     /// For the frame of this context.
     #[inline(always)]
     pub fn new(context: &'c XdpContext) -> Self {
-        Self { context }
+        Self { context, watch: PhantomData }
     }
 }
 
-impl Tables for Maps<'_> {
+impl<O: Watch> Tables for Maps<'_, O> {
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
         SETTINGS.get(0)
@@ -309,6 +330,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn forwarded(&self, backend: u32, bytes: u64) {
+        O::forwarded(backend);
         let Some(traffic) = TRAFFIC.get_ptr_mut(backend) else { return };
         // SAFETY: this CPU's own element.
         unsafe {

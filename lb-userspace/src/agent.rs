@@ -17,6 +17,7 @@ mod probes;
 mod reload;
 mod report;
 mod touched;
+mod trace;
 mod trial;
 
 pub use changes::open;
@@ -63,6 +64,7 @@ use tokio::{
     time::{Instant as Deadline, interval, sleep_until},
 };
 use touched::{Index, Touched};
+use trace::Traces;
 use trial::Trial;
 
 /// How long changes of the network are gathered before the ways are looked up again.
@@ -142,6 +144,7 @@ pub async fn run(
         agent.settle_or_log();
     }
     agent.supervisor.stopping();
+    agent.end_traces();
     api.abort();
     if let Some(detour) = agent.prober.detour() {
         agent.netlink.unroute_marked(detour.mark()).await;
@@ -167,6 +170,7 @@ struct Agent {
     /// By the operator's wish, until `lb attach`.
     detached: bool,
     trial: Trial,
+    traces: Traces,
     health: HashMap<Target, Record>,
     /// When the weight of those rises next that have come back.
     rising: BTreeMap<Target, Duration>,
@@ -216,6 +220,7 @@ impl Agent {
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
         log::forward(&mut ebpf);
+        let traces = Traces::new(&mut ebpf)?;
         // Windows that were open are open for as long as new ones.
         let actual = block_in_place(|| maps.read(intent.tracking().adopt))?;
         let mut agent = Self {
@@ -230,6 +235,7 @@ impl Agent {
             attached: BTreeMap::new(),
             detached: false,
             trial: Trial::default(),
+            traces,
             health: HashMap::new(),
             rising: BTreeMap::new(),
             history: History::default(),
@@ -288,11 +294,15 @@ impl Agent {
 
     /// When something is to be done without an event.
     fn wakes(&self) -> Deadline {
-        let next =
-            [self.next, self.undecided_until, self.sweep_at, self.rising.values().min().copied(), self.trial.until()]
-                .into_iter()
-                .flatten()
-                .min();
+        let next = [
+            self.next,
+            self.undecided_until,
+            self.sweep_at,
+            self.rising.values().min().copied(),
+            self.trial.until(),
+            self.traces.wakes(),
+        ];
+        let next = next.into_iter().flatten().min();
         // A day is as good as never, and no deadline of its own.
         let next = next.unwrap_or_else(|| self.now() + Duration::from_secs(86_400));
         Deadline::from_std(self.started + next)
@@ -304,6 +314,7 @@ impl Agent {
         self.decide(now);
         self.raise(now);
         self.end_trial(now);
+        self.trace_on(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
@@ -374,6 +385,7 @@ impl Agent {
             Command::Apply(text, reply) => _ = reply.send(self.apply(text).await),
             Command::Health { of, reply } => _ = reply.send(self.health_report(of.as_deref())),
             Command::Explain(ask, reply) => _ = reply.send(block_in_place(|| self.explain(&ask))),
+            Command::Trace(request, reply) => _ = reply.send(block_in_place(|| self.trace(&request))),
             Command::Attach(request, reply) => {
                 let done = self.attach_by_command(request).await;
                 let _ = reply.send(done.map_err(|error| Refusal::failed(&error)));

@@ -24,6 +24,7 @@ use lb_userspace::{
     kernel::{
         load::{load, program},
         maps::Maps,
+        trace::{self, Tracer},
     },
     model::{
         actual::Actual,
@@ -105,6 +106,8 @@ pub type Flows = BTreeMap<(FlowTable, FlowKey), (u32, bool)>;
 /// The tables in the kernel and on the host.
 pub struct Fixture {
     ebpf: Ebpf,
+    /// The program that frames are run through.
+    program: &'static str,
     maps: Maps,
     host: HostTables,
     backends: Vec<u32>,
@@ -166,9 +169,17 @@ impl Fixture {
         let host = on_host(&ops, eth0, eth1)?;
         let backends = host.backends.keys().copied().collect();
         let turns = turns(&mut ebpf)?;
-        let mut fixture = Self { ebpf, maps, host, backends, ops, turns, moment: Moment::Usual };
+        let mut fixture = Self { ebpf, program: "lb", maps, host, backends, ops, turns, moment: Moment::Usual };
         fixture.forget()?;
         Ok(fixture)
+    }
+
+    /// From now on, frames are run through the program that takes samples.
+    pub fn trace(&mut self) -> Result<Tracer> {
+        let mut tracer = Tracer::take(&mut self.ebpf)?;
+        tracer.load(&mut self.ebpf)?;
+        [self.program, _] = trace::PROGRAMS;
+        Ok(tracer)
     }
 
     /// Runs a frame through both, each at the same moment of its clock: what came of it in the kernel, and on the host.
@@ -205,7 +216,7 @@ impl Fixture {
         let before = (self.maps.counts()?, self.kernel_traffic()?);
         let mut out = vec![0; 4096];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-        let result = program(&mut self.ebpf, "lb")?.test_run(options).context("BPF_PROG_TEST_RUN failed")?;
+        let result = program(&mut self.ebpf, self.program)?.test_run(options).context("BPF_PROG_TEST_RUN failed")?;
         let action = match result.return_value {
             1 => Action::Drop,
             2 => Action::Pass,

@@ -129,7 +129,7 @@ impl Agent {
     }
 
     fn attach_to(&mut self, name: &str, index: u32) -> Result<(), KernelError> {
-        let program = load::program(&mut self.ebpf, "lb")?;
+        let program = load::program(&mut self.ebpf, self.traces.program())?;
         block_in_place(|| attach::attach(program, &self.pins, name, index, self.intent.attach()))?;
         self.attached.insert(name.into(), index);
         tracing::info!(interface = name, "attached");

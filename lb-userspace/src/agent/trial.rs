@@ -64,6 +64,7 @@ impl Agent {
         if names.is_empty() {
             self.attach().await?;
             proof::remove_leftover(&self.pins);
+            self.traces.remove_leftover();
             for (index, Link { name, .. }) in self.links(&self.intent).await? {
                 self.warnings(&name, index).await.iter().for_each(|warning| tracing::warn!("{warning}"));
             }
@@ -135,13 +136,13 @@ impl Agent {
     /// Sees whether frames reach the program on each of these interfaces, and tells how many neighbours were asked for one.
     async fn prove(&mut self, links: &[(String, u32)]) -> Result<(Vec<Proven>, Vec<usize>)> {
         let mode = self.intent.attach();
-        let behind = load::program(&mut self.ebpf, "lb")?.fd()?.try_clone()?;
+        let behind = load::program(&mut self.ebpf, self.traces.program())?.fd()?.try_clone()?;
         let mut proof = block_in_place(|| Proof::load(&self.pins, &behind))?;
         let begun =
             links.iter().try_for_each(|(name, index)| block_in_place(|| proof.begin(&self.pins, name, *index, mode)));
         let seen = if begun.is_ok() { self.watch(&proof, links).await } else { Vec::new() };
         // Whatever came of it, frames come to the balancer's program at once again, before the one that hands them on goes.
-        let program = load::program(&mut self.ebpf, "lb")?;
+        let program = load::program(&mut self.ebpf, self.traces.program())?;
         let back: Vec<_> = links
             .iter()
             .map(|(name, index)| block_in_place(|| attach::attach(program, &self.pins, name, *index, mode)))

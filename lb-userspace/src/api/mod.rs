@@ -17,7 +17,10 @@ pub use tcp::{Tcp, TcpError};
 
 use crate::{
     changes::edit::Edit,
-    model::explain::{Ask, Explanation},
+    model::{
+        explain::{Ask, Explanation},
+        trace::TraceRequest,
+    },
     status::{AnswerDetail, AnswerList, HealthReport, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
@@ -63,6 +66,8 @@ pub enum Command {
     Apply(Option<String>, Reply<Done>),
     /// What does the path do with a packet?
     Explain(Box<Ask>, Reply<Explanation>),
+    /// Tell what becomes of frames from now on, a line in JSON for each sample.
+    Trace(Box<TraceRequest>, Reply<mpsc::Receiver<String>>),
     /// Attach to all interfaces of the config, and see that frames pass.
     Attach(AttachRequest, Reply<Attached>),
     /// How is the trial going that attaching began?

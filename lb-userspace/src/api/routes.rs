@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     changes::edit::{BackendState, Edit, Written, as_in_commands},
-    model::explain::{Ask, Explanation},
+    model::{
+        explain::{Ask, Explanation},
+        trace::TraceRequest,
+    },
     status::{AnswerDetail, AnswerList, BackendStatus, HealthReport, ServiceStatus, Status, TopName},
 };
 use axum::{
@@ -18,8 +21,12 @@ use axum::{
     response::IntoResponse,
     routing::{MethodRouter, delete, get, post},
 };
+use futures_util::stream::unfold;
 use serde::{Deserialize, de::DeserializeOwned};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// What every resource's path begins with. What is below keeps its meaning; another meaning gets another number.
@@ -55,6 +62,7 @@ pub fn resources() -> Vec<(&'static str, &'static [&'static str], MethodRouter<S
         ("/config/diff", &["post"], post(diff)),
         ("/config/apply", &["post"], post(apply)),
         ("/explain", &["post"], post(explain)),
+        ("/trace", &["post"], post(trace)),
         ("/attach", &["get", "post"], get(trial).post(attach)),
         ("/attach/confirm", &["post"], post(confirm)),
         ("/detach", &["post"], post(detach)),
@@ -249,6 +257,19 @@ async fn apply(commands: Commands, ReadConfig(text): ReadConfig) -> Answer<Done>
 
 async fn explain(commands: Commands, Read(ask): Read<Ask>) -> Answer<Explanation> {
     self::ask(commands, |reply| Command::Explain(ask.into(), reply)).await.map(Json)
+}
+
+/// What lines of a trace are.
+const LINES: &str = "application/x-ndjson";
+
+/// An answer that goes on until the trace ends, or who asked for it goes away.
+async fn trace(commands: Commands, Read(request): Read<TraceRequest>) -> Result<impl IntoResponse, Refusal> {
+    let lines = ask(commands, |reply| Command::Trace(request.into(), reply)).await?;
+    let lines = unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok::<_, Infallible>(line), lines))
+    });
+    Ok(([(CONTENT_TYPE, LINES)], Body::from_stream(lines)))
 }
 
 async fn attach(commands: Commands, Read(request): Read<AttachRequest>) -> Answer<Attached> {

@@ -159,7 +159,7 @@ async fn confirmed(socket: &Path, pins: &Path) -> Result<()> {
 }
 
 /// Seconds of `30`, `30s`, `5m` or `1h`.
-fn seconds(text: &str) -> Result<u32, String> {
+pub(super) fn seconds(text: &str) -> Result<u32, String> {
     let (number, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "" | "s" => 1,

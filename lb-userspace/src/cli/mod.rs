@@ -9,11 +9,13 @@ mod detach;
 mod dns;
 mod explain;
 mod health;
+mod pcapng;
 mod run;
 mod shell;
 mod stats;
 mod status;
 mod top;
+mod trace;
 
 use crate::{
     api::{TcpError, client::ClientError},
@@ -81,6 +83,8 @@ enum Verb {
     /// Tell what the data path does with a packet by what the maps hold now, and why; none is sent.
     #[command(subcommand)]
     Explain(explain::Verb),
+    /// Show what becomes of packets as they come: samples, decoded, or as a file for Wireshark and tcpdump.
+    Trace(trace::TraceArgs),
     /// Show services, add and remove them.
     #[command(subcommand)]
     Service(change::ServiceVerb),
@@ -138,6 +142,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Health { of, json, agent } => wait(health::health(&agent.socket, of.as_deref(), json)),
         Verb::Dns(verb) => wait(dns::run(verb)),
         Verb::Explain(verb) => wait(explain::explain(verb)),
+        Verb::Trace(args) => wait(trace::trace(args)),
         Verb::Service(verb) => wait(change::service(verb)),
         Verb::Backend(verb) => wait(change::backend(verb)),
         Verb::Vip(verb) => wait(change::vip(verb)),

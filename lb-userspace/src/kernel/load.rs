@@ -25,8 +25,9 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// What is attached to interfaces, and what it hands rare frames to.
 pub const PROGRAMS: [&str; 2] = ["lb", "lb_rare"];
 /// Maps that outlive the agent.
-const PINNED: [&str; 18] = [
+const PINNED: [&str; 19] = [
     "PROGRAMS",
+    "TRACED_PROGRAMS",
     "SETTINGS",
     "INTERFACES",
     "DEVICES",
@@ -177,9 +178,14 @@ pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], programs: &[&'sta
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     let mut ebpf = loader.load(object).map_err(refused)?;
     for name in programs {
-        program(&mut ebpf, name)?.load().map_err(not_verified)?;
+        load_program(&mut ebpf, name)?;
     }
     Ok(ebpf)
+}
+
+/// Loads a program of a loaded object.
+pub(super) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    program(ebpf, name)?.load().map_err(not_verified)
 }
 
 /// The XDP program with this name.
@@ -197,7 +203,7 @@ fn refused(error: EbpfError) -> KernelError {
     KernelError::Load(Box::new(error))
 }
 
-fn not_verified(error: ProgramError) -> KernelError {
+pub(super) fn not_verified(error: ProgramError) -> KernelError {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         if io_error.kind() == io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() {
             return KernelError::NoPrivileges;

@@ -22,6 +22,7 @@ pub mod proof;
 mod read;
 mod rules;
 mod slots;
+pub mod trace;
 
 pub use error::KernelError;
 

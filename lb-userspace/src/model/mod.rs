@@ -25,4 +25,5 @@ pub mod reach;
 pub mod schedule;
 pub mod space;
 pub mod target;
+pub mod trace;
 pub mod tracking;

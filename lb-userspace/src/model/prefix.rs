@@ -33,6 +33,12 @@ impl Prefix {
         self.address
     }
 
+    /// Whether an address lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && network(address, self.bits) == self.address
+    }
+
     /// Its length.
     #[must_use]
     pub const fn bits(&self) -> u32 {
@@ -89,6 +95,21 @@ mod tests {
         }
         for (address, prefix) in [("192.0.2.1", "192.0.2.1/32"), ("fd00::1", "fd00::1/128")] {
             assert_eq!(address.parse::<Prefix>().unwrap().to_string(), prefix);
+        }
+    }
+
+    #[test]
+    fn a_prefix_contains_what_begins_like_it() {
+        for (prefix, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("192.0.2.1/32", "192.0.2.1", "192.0.2.0"),
+            ("0.0.0.0/0", "255.255.255.255", "::"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+            ("::/0", "ffff::1", "192.0.2.1"),
+        ] {
+            let prefix: Prefix = prefix.parse().unwrap();
+            assert!(prefix.contains(inside.parse().unwrap()), "{prefix}");
+            assert!(!prefix.contains(outside.parse().unwrap()), "{prefix}");
         }
     }
 

@@ -4,7 +4,11 @@ use crate::{
         ChangeStatus, Export, StaleStatus,
         trial::{Phase, Proven},
     },
-    model::{certificate::Certificate, health::State},
+    model::{
+        certificate::Certificate,
+        health::State,
+        trace::{Line, TraceRequest},
+    },
     status::{TargetStatus, TurnStatus},
 };
 use axum::http::{Method, Request as HttpRequest, header::ALLOW};
@@ -82,6 +86,21 @@ fn attached() -> Attached {
     Attached { interfaces: vec![interface], warnings: Vec::new(), on_trial: Vec::new(), pins: "/sys/fs/bpf/lb".into() }
 }
 
+fn everything_traced() -> TraceRequest {
+    let request = json!({
+        "service": "web", "client": "192.0.2.1", "why": "answered", "every": 1, "count": 1, "seconds": 1, "frames": true
+    });
+    serde_json::from_value(request).unwrap()
+}
+
+fn event() -> Line {
+    let event = json!({
+        "what": "event", "unix_nanoseconds": 1, "interface": "eth0", "verdict": "pass", "why": "no_service", "protocol": "arp",
+        "length": 60, "frame": "00"
+    });
+    serde_json::from_value(event).unwrap()
+}
+
 /// Every `$ref` below a value.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
@@ -128,6 +147,9 @@ fn what_is_described_is_what_is_sent() {
         ("Proven", serde_json::to_value(attached().interfaces.remove(0)).unwrap()),
         ("Trial", serde_json::to_value(TrialStatus { phase: Phase::Running, left_milliseconds: Some(1) }).unwrap()),
         ("Interfaces", serde_json::to_value(Interfaces { interfaces: 1 }).unwrap()),
+        ("TraceRequest", serde_json::to_value(everything_traced()).unwrap()),
+        ("TraceEvent", serde_json::to_value(event()).unwrap()),
+        ("TraceLost", serde_json::to_value(Line::Lost { events: 1 }).unwrap()),
     ] {
         assert_eq!(keys(&schemas[name]["properties"]), keys(&value), "{name}");
     }
@@ -183,6 +205,8 @@ async fn what_is_no_request_is_refused_in_json() {
         ("GET", "/v1/config?with_secret=maybe", "", 400, "bad_request", ""),
         ("GET", "/v1/config?secret=true", "", 400, "bad_request", ""),
         ("POST", "/v1/config/diff", "{}", 400, "bad_request", "no `config`"),
+        ("POST", "/v1/trace", "{\"every\": 0}", 400, "bad_request", "expected a nonzero"),
+        ("POST", "/v1/trace", "{\"whys\": 0}", 400, "bad_request", "unknown field `whys`"),
         ("POST", "/v1/config/apply", "{\"text\": \"\"}", 400, "bad_request", "unknown field `text`"),
     ] {
         let (status, body, allow) = answer(&router, method, path, body.as_bytes().to_vec()).await;
