@@ -33,7 +33,7 @@ pub fn lb_rare(context: XdpContext) -> u32 {
     handle::rare::<Nobody>(&context)
 }
 
-/// As [`lb`], with samples of what it does. It stands in its place while there is a trace, and is not even loaded without one.
+/// As [`lb`], with samples of what it does. It stands in its place while there is a trace.
 #[xdp]
 pub fn lb_traced(context: XdpContext) -> u32 {
     trace::sample(&context);

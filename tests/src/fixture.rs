@@ -177,7 +177,7 @@ impl Fixture {
     /// From now on, frames are run through the program that takes samples.
     pub fn trace(&mut self) -> Result<Tracer> {
         let mut tracer = Tracer::take(&mut self.ebpf)?;
-        tracer.load(&mut self.ebpf)?;
+        tracer.begin(&mut self.ebpf)?;
         [self.program, _] = trace::PROGRAMS;
         Ok(tracer)
     }

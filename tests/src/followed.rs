@@ -7,7 +7,6 @@ use lb_userspace::{
     kernel::{
         decap::{self, Decapsulator},
         load::load,
-        trace::Tracer,
     },
     model::intent::Limits,
 };
@@ -30,8 +29,7 @@ static RECORDING: Mutex<()> = Mutex::new(());
 
 /// Loads every program of every object, as the agent does.
 pub fn followed() -> Result<Followed> {
-    let (mut balancer, _maps) = load(None, Limits::default())?;
-    Tracer::take(&mut balancer)?.load(&mut balancer)?;
+    let (balancer, _maps) = load(None, Limits::default())?;
     let settings = Settings::new(&[]).context("the settings take no number of sources")?;
     let mut decapsulator = Decapsulator::load(&settings, [])?;
     let programs = balancer.programs().map(|(name, program)| Ok((name.to_owned(), count(&program.info()?)?)));

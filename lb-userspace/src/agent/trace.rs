@@ -108,7 +108,7 @@ impl Traces {
 
     /// Lets go of what an agent has left that died in a trace, once no interface has its program any more.
     pub(super) fn remove_leftover(&mut self) {
-        if let Err(error) = self.tracer.forget_program() {
+        if let Err(error) = self.tracer.end() {
             tracing::warn!("{:#}", anyhow::Error::from(error));
         }
     }
@@ -185,7 +185,7 @@ impl Agent {
     fn begin_traces(&mut self, now: Duration) -> Result<(), KernelError> {
         let Traces { tracer, missed, .. } = &mut self.traces;
         *missed = tracer.missed()?;
-        let begun = tracer.load(&mut self.ebpf);
+        let begun = tracer.begin(&mut self.ebpf);
         self.traces.next = Some(now + TELL);
         if let Err(error) = begun.and_then(|()| self.put_program()) {
             self.end_traces();
@@ -260,7 +260,7 @@ impl Agent {
         // A program that a frame is still in calls the other one.
         let ended = self.put_program().and_then(|()| self.maps.apply(&Op::Grace));
         // Where it could not be replaced, it goes on without samples.
-        if let Err(error) = ended.and_then(|()| self.traces.tracer.unload(&mut self.ebpf)) {
+        if let Err(error) = ended.and_then(|()| self.traces.tracer.end()) {
             tracing::error!("{:#}", anyhow::Error::from(error));
         }
         self.traces.tracer.taken();

@@ -1,6 +1,6 @@
 //! From the embedded object to loaded programs and maps, pinned or not.
 
-use super::{OBJECT, error::KernelError, maps::Maps};
+use super::{OBJECT, error::KernelError, maps::Maps, trace};
 use crate::model::intent::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
@@ -166,7 +166,9 @@ pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelE
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    let mut ebpf = verified(&mut loader, OBJECT, &PROGRAMS)?;
+    // Those that take samples as well: the maps that they name have to be open, which not all stay.
+    let programs = [PROGRAMS, trace::PROGRAMS].concat();
+    let mut ebpf = verified(&mut loader, OBJECT, &programs)?;
     let mut maps = Maps::take(&mut ebpf, limits, pins.map(Pins::path))?;
     maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))
@@ -178,14 +180,9 @@ pub(super) fn verified(loader: &mut EbpfLoader, object: &[u8], programs: &[&'sta
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     let mut ebpf = loader.load(object).map_err(refused)?;
     for name in programs {
-        load_program(&mut ebpf, name)?;
+        program(&mut ebpf, name)?.load().map_err(not_verified)?;
     }
     Ok(ebpf)
-}
-
-/// Loads a program of a loaded object.
-pub(super) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
-    program(ebpf, name)?.load().map_err(not_verified)
 }
 
 /// The XDP program with this name.

@@ -2,7 +2,7 @@
 //! that don't.
 //!
 //! They are the same path, compiled once more, on the same maps, so that what is told of a frame is what was done with it. Without a
-//! trace they are not loaded, and the path has nothing in it that would ask.
+//! trace no frame comes to them, and the path has nothing in it that would ask.
 
 use super::{
     error::KernelError,
@@ -49,29 +49,15 @@ impl Tracer {
         })
     }
 
-    /// Loads the programs, so that they can be attached.
-    pub fn load(&mut self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        for name in PROGRAMS {
-            load::load_program(ebpf, name)?;
-        }
+    /// Has rare frames handed to the program that takes samples of them, before the other one is attached.
+    pub fn begin(&mut self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
         let [_, rare] = PROGRAMS;
         let rare = load::program(ebpf, rare)?.fd().map_err(load::not_verified)?;
         on(TRACED_PROGRAMS, "put the program for rare frames into it", self.rare.set(RARE, rare, 0))
     }
 
-    /// Lets go of the programs, which are attached no more.
-    pub fn unload(&mut self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        self.forget_program()?;
-        for name in PROGRAMS {
-            let program = load::program(ebpf, name)?;
-            // One that is not loaded is as it should be.
-            let _ = program.unload();
-        }
-        Ok(())
-    }
-
-    /// Lets go of the program for rare frames, also if it is one that an agent before this one has left.
-    pub fn forget_program(&mut self) -> Result<(), KernelError> {
+    /// Lets go of it when no interface has the other one any more, also if an agent before this one has left it.
+    pub fn end(&mut self) -> Result<(), KernelError> {
         match self.rare.clear_index(&RARE) {
             // There was none.
             Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
