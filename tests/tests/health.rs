@@ -13,7 +13,7 @@ use support::{
 };
 use tests::{
     Agent, Decapsulation, Host, Knot, Lab, Layout, Nginx, Reply, Running, Speaker, UdpEcho, curl_many, needs_root,
-    wait_until,
+    needs_tun, wait_until,
 };
 
 /// The service of this number over IPv4, and its backends at a port.
@@ -466,7 +466,9 @@ fn checked_at_services(mode: Mode) -> Checked {
 
 #[test]
 fn a_backend_without_the_service_address_is_down() {
-    if !needs_root("a_backend_without_the_service_address_is_down") {
+    if !needs_root("a_backend_without_the_service_address_is_down")
+        || !needs_tun("a_backend_without_the_service_address_is_down")
+    {
         return;
     }
     let Checked { lab, decapsulations: _, servers, config, services: [web4, web6] } = checked_at_services(Mode::Dsr);
@@ -502,7 +504,7 @@ fn a_backend_without_the_service_address_is_down() {
 
 #[test]
 fn a_backend_without_its_tunnel_is_down() {
-    if !needs_root("a_backend_without_its_tunnel_is_down") {
+    if !needs_root("a_backend_without_its_tunnel_is_down") || !needs_tun("a_backend_without_its_tunnel_is_down") {
         return;
     }
     let Checked { lab, mut decapsulations, servers, config, services } = checked_at_services(Mode::Tunnel4);
