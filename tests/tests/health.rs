@@ -552,10 +552,12 @@ fn a_third_of_a_thousand_targets_hang() {
         backends.iter().map(|(backend, _)| *backend).filter(|backend| backend.port() < 20_000).collect();
     let all_serve =
         |agent: &Agent| wait_for(agent, "all that answer serve", |status| serving(status, service_address) == wanted);
-    let status = all_serve(&agent);
-    let listed = status_of(&status, service_address)["backends"].as_array().unwrap();
-    let timed_out = listed.iter().filter(|backend| backend["last_failure"] == "timed out").count();
-    assert_eq!((listed.len(), timed_out), (usize::from(TARGETS), usize::from(HANGING)));
+    all_serve(&agent);
+    wait_for(&agent, "all others have timed out", |status| {
+        let listed = status_of(status, service_address)["backends"].as_array().unwrap();
+        let timed_out = listed.iter().filter(|backend| backend["last_failure"] == "timed out").count();
+        (listed.len(), timed_out) == (usize::from(TARGETS), usize::from(HANGING))
+    });
 
     // While they go on hanging, all others are found out at once, and found again.
     server.stop().unwrap();
