@@ -7,6 +7,7 @@ use lb_userspace::{
     kernel::{
         decap::{self, Decapsulator},
         load::load,
+        proof, trace,
     },
     model::intent::Limits,
 };
@@ -29,10 +30,13 @@ static RECORDING: Mutex<()> = Mutex::new(());
 
 /// Loads every program of every object, as the agent does.
 pub fn followed() -> Result<Followed> {
-    let (balancer, _maps) = load(None, Limits::default())?;
+    let (mut balancer, _maps) = load(None, Limits::default())?;
+    trace::load_programs(&mut balancer)?;
+    let proof = proof::load(None)?;
     let settings = Settings::new(&[]).context("the settings take no number of sources")?;
     let mut decapsulator = Decapsulator::load(&settings, [])?;
-    let programs = balancer.programs().map(|(name, program)| Ok((name.to_owned(), count(&program.info()?)?)));
+    let programs = balancer.programs().chain(proof.programs());
+    let programs = programs.map(|(name, program)| Ok((name.to_owned(), count(&program.info()?)?)));
     let decapsulator = decapsulator.program()?.info()?;
     programs.chain([Ok((decap::PROGRAM.to_owned(), count(&decapsulator)?))]).collect()
 }

@@ -203,6 +203,44 @@ fn drops_and_what_passes_are_told() {
 }
 
 #[test]
+fn an_agent_that_can_not_load_the_programs_says_so_and_goes_on() {
+    const NAME: &str = "an_agent_that_can_not_load_the_programs_says_so_and_goes_on";
+    if !needs_root(NAME) || !needs_program(NAME, "prlimit") {
+        return;
+    }
+    let lab = Lab::blueprint(Layout::Bridged).backends(1).up().unwrap();
+    // Without checks, so that nothing but the request needs a descriptor.
+    let config = head(&lab) + &dns(&lab) + &name("www.example.com", &["192.0.2.1".parse().unwrap()], "");
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    wait_for(&agent, "there are answers in the kernel", |status| {
+        status["dns"]["answers_in_kernel"].as_u64().is_some_and(|count| count > 0)
+    });
+    let answers = |trace: Option<&Running>| {
+        let options = ["+tries=1", "+timeout=2", "+nocookie"];
+        let answer = dig(lab.client(), lab.balancer().ipv4().into(), "www.example.com", "A", &options).unwrap();
+        assert_eq!(answer.answers.len(), 1, "{}, {:?}", answer.text, trace.map(Running::log));
+    };
+    let pid = agent.running().pid();
+    // The kernel has a descriptor for the request, and none for the program: it is refused when it is already verified.
+    let used = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let used: BTreeSet<u32> = used.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let limit = (0..).filter(|number| !used.contains(number)).nth(1).unwrap();
+    let limited = |to: &str| lab.balancer().run(["prlimit", "--pid", &pid.to_string(), &format!("--nofile={to}:")]);
+    limited(&limit.to_string()).unwrap();
+    let output = agent.attempt_lb(["trace"]).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(output.stderr.contains("no samples can be taken"), "{output:?}");
+    assert_eq!(program(&lab), "lb");
+    limited("1024").unwrap();
+    answers(None);
+    assert!(agent.running().ended().unwrap().is_none());
+    let trace = begin(&lab, &["--json", "--why", "answered", "--count", "1"]);
+    answers(Some(&trace));
+    assert_eq!(end(&trace)[0]["service"], "dns");
+    wait_until_gone(&lab);
+}
+
+#[test]
 fn a_file_is_read_by_tcpdump() {
     const NAME: &str = "a_file_is_read_by_tcpdump";
     if !needs_root(NAME) || !needs_program(NAME, "tcpdump") {
@@ -303,7 +341,7 @@ fn nothing_is_lost_when_traces_begin_and_end() {
     let services = services.map(|(name, address)| service(name, "udp", *address, "dsr", &backends(address)));
     // Probes are by TCP, so they go to nginx.
     let config = head(&lab) + "port = 80\n" + &services.collect::<String>();
-    let site = Site::start(lab, config);
+    let mut site = Site::start(lab, config);
     let lab = &site.lab;
     let flows: Vec<_> =
         addresses.iter().map(|address| UdpFlows::start(lab.client(), *address, 10, 100).unwrap()).collect();
@@ -313,6 +351,15 @@ fn nothing_is_lost_when_traces_begin_and_end() {
         wait_until_gone(lab);
         flows.iter().for_each(|flows| flows.wait_for_more(10).unwrap());
     }
+    // The agent is killed while one goes on, and the next one puts the usual program back.
+    let trace = begin(&site.lab, &["--json"]);
+    site.agent.kill().unwrap();
+    trace.wait(TURN).unwrap();
+    flows.iter().for_each(|flows| flows.wait_for_more(10).unwrap());
+    assert_eq!(program(&site.lab), "lb_traced");
+    site.agent = Agent::start(site.lab.balancer(), &site.config).unwrap();
+    wait_until_gone(&site.lab);
+    flows.iter().for_each(|flows| flows.wait_for_more(10).unwrap());
     for flows in flows {
         let report = flows.stop().unwrap();
         assert!(report.lost().is_empty() && report.errors().is_empty(), "{:?} {:?}", report.lost(), report.errors());

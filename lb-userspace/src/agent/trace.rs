@@ -172,7 +172,10 @@ impl Agent {
             lost: 0,
         };
         if self.traces.next.is_none() {
-            self.begin_traces(now).map_err(|error| Refusal::failed(&error.into()))?;
+            self.begin_traces(now).map_err(|error| {
+                let error = anyhow::Error::from(error).context("no samples can be taken, and frames go the way they went before");
+                Refusal::failed(&error)
+            })?;
         }
         // What was sampled before is not this one's.
         self.tell_samples();
@@ -185,9 +188,10 @@ impl Agent {
     fn begin_traces(&mut self, now: Duration) -> Result<(), KernelError> {
         let Traces { tracer, missed, .. } = &mut self.traces;
         *missed = tracer.missed()?;
-        let begun = tracer.begin(&mut self.ebpf);
+        // Nothing has changed if this fails.
+        tracer.begin(&mut self.ebpf)?;
         self.traces.next = Some(now + TELL);
-        if let Err(error) = begun.and_then(|()| self.put_program()) {
+        if let Err(error) = self.put_program() {
             self.end_traces();
             return Err(error);
         }
@@ -265,5 +269,53 @@ impl Agent {
         }
         self.traces.tracer.taken();
         tracing::info!("tracing has ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(places: usize) -> (Trace, mpsc::Receiver<String>) {
+        let (lines, told) = mpsc::channel(places);
+        let trace =
+            Trace { wanted: Wanted::default(), lines, every: 1, passed_over: 0, left: None, until: None, lost: 0 };
+        (trace, told)
+    }
+
+    fn an_event() -> Event {
+        let text = r#"{"unix_nanoseconds":1,"interface":"eth0","verdict":"pass","why":"no_service","protocol":"arp","length":60}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn read(told: &mut mpsc::Receiver<String>) -> Vec<Line> {
+        std::iter::from_fn(|| told.try_recv().ok()).map(|line| serde_json::from_str(&line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_nobody_takes_in_time_is_counted_and_told_as_lost() {
+        let (mut trace, mut told) = trace(2);
+        (0..5).for_each(|_| trace.tell(&an_event(), 1));
+        // There is no place for that either.
+        trace.admit();
+        assert!(matches!(read(&mut told)[..], [Line::Event(_), Line::Event(_)]));
+        trace.admit();
+        trace.tell(&an_event(), 1);
+        assert!(matches!(read(&mut told)[..], [Line::Lost { events: 3 }, Line::Event(_)]));
+        trace.admit();
+        assert_eq!(read(&mut told), []);
+        assert!(!trace.is_over(Duration::ZERO));
+        drop(told);
+        assert!(trace.is_over(Duration::ZERO));
+    }
+
+    #[test]
+    fn traces_at_a_time_share_the_samples() {
+        assert_eq!([4, 6, 10].into_iter().reduce(common_divisor), Some(2));
+        let (mut trace, mut told) = trace(100);
+        trace.left = Some(3);
+        (0..8).for_each(|_| trace.tell(&an_event(), 2));
+        assert_eq!((read(&mut told).len(), trace.left), (3, Some(0)));
+        assert!(trace.is_over(Duration::ZERO));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         netlink::Link,
         proof::{self, Proof},
     },
-    model::intent::Attach,
+    model::{intent::Attach, op::Op},
 };
 use anyhow::{Result, bail};
 use std::time::Duration;
@@ -63,6 +63,8 @@ impl Agent {
         let names = attach::unconfirmed(self.pins.path());
         if names.is_empty() {
             self.attach().await?;
+            // A frame may still be in a program that the agent before this one left, and goes on by what is left with it.
+            block_in_place(|| self.maps.apply(&Op::Grace))?;
             proof::remove_leftover(&self.pins);
             self.traces.remove_leftover();
             for (index, Link { name, .. }) in self.links(&self.intent).await? {

@@ -63,7 +63,7 @@ impl AnswerMaps {
         let mut turns: PerCpuArray<MapData, u32> = take(ebpf, "TURN")?;
         stagger(&mut turns)?;
         Ok(Self {
-            settings: Memory::map::<DnsSettings>("DNS", &take(ebpf, "DNS")?)?,
+            settings: Memory::of::<DnsSettings>(ebpf, "DNS")?,
             answers: take(ebpf, "ANSWERS")?,
             chunks: BTreeMap::new(),
             samples: take(ebpf, "SAMPLE")?,

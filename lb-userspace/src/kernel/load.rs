@@ -1,6 +1,6 @@
 //! From the embedded object to loaded programs and maps, pinned or not.
 
-use super::{OBJECT, error::KernelError, maps::Maps, trace};
+use super::{OBJECT, error::KernelError, maps::Maps};
 use crate::model::intent::Limits;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
@@ -166,9 +166,7 @@ pub fn load(pins: Option<&Pins>, limits: Limits) -> Result<(Ebpf, Maps), KernelE
             loader.map_pin_path(name, pins.path.join(name));
         }
     }
-    // Those that take samples as well: the maps that they name have to be open, which not all stay.
-    let programs = [PROGRAMS, trace::PROGRAMS].concat();
-    let mut ebpf = verified(&mut loader, OBJECT, &programs)?;
+    let mut ebpf = verified(&mut loader, OBJECT, &PROGRAMS)?;
     let mut maps = Maps::take(&mut ebpf, limits, pins.map(Pins::path))?;
     maps.put_rare(program(&mut ebpf, "lb_rare")?.fd().map_err(not_verified)?)?;
     Ok((ebpf, maps))

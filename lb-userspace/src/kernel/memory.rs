@@ -1,8 +1,12 @@
 //! An array map's memory, mapped into this process, so that a word of it is swapped with one store.
 
 use super::{error::KernelError, plain::Plain};
-use aya::maps::{Array, IterableMap as _, MapData};
+use aya::{
+    Ebpf,
+    maps::{Array, IterableMap as _, MapData},
+};
 use std::{
+    borrow::Borrow,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
     ptr::NonNull,
@@ -20,8 +24,19 @@ pub struct Memory {
 unsafe impl Send for Memory {}
 
 impl Memory {
+    /// Maps an array of a loaded object, which keeps it: programs that are loaded later name it by its descriptor.
+    pub fn of<T: bytemuck::Pod>(ebpf: &Ebpf, name: &'static str) -> Result<Self, KernelError> {
+        let map = ebpf.map(name).ok_or(KernelError::Missing { name })?;
+        let array: Array<_, Plain<T>> =
+            map.try_into().map_err(|source| KernelError::Map { map: name, action: "use it", source })?;
+        Self::map(name, &array)
+    }
+
     /// Maps an array whose elements are whole words.
-    pub fn map<T: bytemuck::Pod>(name: &'static str, array: &Array<MapData, Plain<T>>) -> Result<Self, KernelError> {
+    pub fn map<T: bytemuck::Pod>(
+        name: &'static str,
+        array: &Array<impl Borrow<MapData>, Plain<T>>,
+    ) -> Result<Self, KernelError> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let length = array.len() as usize * (size_of::<T>() / 8);
         let fd = array.map().fd().as_fd().as_raw_fd();

@@ -15,13 +15,25 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError, ProgramArray},
     programs::ProgramFd,
 };
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 const PROGRAM: &str = "lb_seen";
 const SEEN: &str = "SEEN";
 /// Pinned for as long as a proof takes: the kernel empties an array of programs that no process and no pin holds, and an agent may
 /// die at any time.
 const BEHIND: &str = "BEHIND";
+
+/// Loads the object, its array of programs pinned here if anywhere.
+pub fn load(pin: Option<&Path>) -> Result<Ebpf, KernelError> {
+    let mut loader = EbpfLoader::new();
+    if let Some(pin) = pin {
+        loader.map_pin_path(BEHIND, pin);
+    }
+    load::verified(&mut loader, SEEN_OBJECT, &[PROGRAM])
+}
 
 /// The program that notes frames, and what it has noted.
 pub struct Proof {
@@ -34,9 +46,7 @@ impl Proof {
     /// Loads it; frames are handed on to the program `behind`.
     pub fn load(pins: &Pins, behind: &ProgramFd) -> Result<Self, KernelError> {
         let pin = pins.path().join(BEHIND);
-        let mut loader = EbpfLoader::new();
-        loader.map_pin_path(BEHIND, &pin);
-        let mut ebpf = load::verified(&mut loader, SEEN_OBJECT, &[PROGRAM])?;
+        let mut ebpf = load(Some(&pin))?;
         let mut take = |name| ebpf.take_map(name).ok_or(KernelError::Missing { name });
         let on = |map, action| move |source: MapError| KernelError::Map { map, action, source };
         let (seen, array): (Map, Map) = (take(SEEN)?, take(BEHIND)?);

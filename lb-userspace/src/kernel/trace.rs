@@ -2,7 +2,8 @@
 //! that don't.
 //!
 //! They are the same path, compiled once more, on the same maps, so that what is told of a frame is what was done with it. Without a
-//! trace no frame comes to them, and the path has nothing in it that would ask.
+//! trace no frame comes to them, and the path has nothing in it that would ask. The kernel sees them when the first trace begins: should
+//! it refuse them, there are no traces, and that is all.
 
 use super::{
     error::KernelError,
@@ -13,6 +14,7 @@ use super::{
 use aya::{
     Ebpf,
     maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf},
+    programs::ProgramError,
 };
 use lb_common::trace::{Sample, Sampling, Tracing};
 use nix::time::{ClockId, clock_gettime};
@@ -29,6 +31,17 @@ const RARE: u32 = 0;
 const LEASE: u64 = 4;
 const SAMPLING: &str = "SAMPLING";
 const TRACED_PROGRAMS: &str = "TRACED_PROGRAMS";
+
+/// Has the kernel verify the programs of a loaded object, unless it has done so.
+pub fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    for name in PROGRAMS {
+        match load::program(ebpf, name)?.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => (),
+            Err(error) => return Err(load::not_verified(error)),
+        }
+    }
+    Ok(())
+}
 
 /// What traces need of the kernel.
 pub struct Tracer {
@@ -49,8 +62,9 @@ impl Tracer {
         })
     }
 
-    /// Has rare frames handed to the program that takes samples of them, before the other one is attached.
+    /// Loads the programs, and has rare frames handed to the one that takes samples of them, before the other is attached.
     pub fn begin(&mut self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
+        load_programs(ebpf)?;
         let [_, rare] = PROGRAMS;
         let rare = load::program(ebpf, rare)?.fd().map_err(load::not_verified)?;
         on(TRACED_PROGRAMS, "put the program for rare frames into it", self.rare.set(RARE, rare, 0))

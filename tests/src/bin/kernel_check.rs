@@ -84,6 +84,14 @@ fn compare_frames() -> Result<usize> {
             );
             count += 1;
         }
+        // The programs of traces do the same. Theirs is the kernel's side alone: what they tell is tested elsewhere.
+        let _tracer = fixture.trace()?;
+        for named in frames::all()? {
+            fixture.go_to(named.moment)?;
+            let [kernel, host] = fixture.in_both(&named.frame)?;
+            ensure!(kernel == host, "{} in a trace: the kernel's {kernel:02x?}, the host's {host:02x?}", named.name);
+            count += 1;
+        }
         Ok(count)
     })?
 }
