@@ -173,7 +173,8 @@ impl Agent {
         };
         if self.traces.next.is_none() {
             self.begin_traces(now).map_err(|error| {
-                let error = anyhow::Error::from(error).context("no samples can be taken, and frames go the way they went before");
+                let error = anyhow::Error::from(error)
+                    .context("no samples can be taken, and frames go the way they went before");
                 Refusal::failed(&error)
             })?;
         }
