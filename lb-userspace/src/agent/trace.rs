@@ -160,7 +160,13 @@ impl Agent {
         if self.traces.running.len() >= MOST {
             return Err(Refusal::new(Kind::Conflict, format!("there are {MOST} traces already; end one of them")));
         }
-        let now = self.now();
+        if self.traces.next.is_none() {
+            self.begin_traces().map_err(|error| {
+                let error = anyhow::Error::from(error)
+                    .context("no samples can be taken, and frames go the way they went before");
+                Refusal::failed(&error)
+            })?;
+        }
         let (lines, told) = mpsc::channel(WAITING);
         let trace = Trace {
             wanted,
@@ -168,16 +174,10 @@ impl Agent {
             every: request.every.map_or(1, Into::into),
             passed_over: 0,
             left: request.count.map(Into::into),
-            until: request.seconds.map(|seconds| now + Duration::from_secs(seconds.get())),
+            // To begin may have taken its time.
+            until: request.seconds.map(|seconds| self.now() + Duration::from_secs(seconds.get())),
             lost: 0,
         };
-        if self.traces.next.is_none() {
-            self.begin_traces(now).map_err(|error| {
-                let error = anyhow::Error::from(error)
-                    .context("no samples can be taken, and frames go the way they went before");
-                Refusal::failed(&error)
-            })?;
-        }
         // What was sampled before is not this one's.
         self.tell_samples();
         self.traces.running.push(trace);
@@ -186,12 +186,12 @@ impl Agent {
     }
 
     /// Puts the programs that take samples in the place of those that don't.
-    fn begin_traces(&mut self, now: Duration) -> Result<(), KernelError> {
+    fn begin_traces(&mut self) -> Result<(), KernelError> {
         let Traces { tracer, missed, .. } = &mut self.traces;
         *missed = tracer.missed()?;
         // Nothing has changed if this fails.
         tracer.begin(&mut self.ebpf)?;
-        self.traces.next = Some(now + TELL);
+        self.traces.next = Some(self.now() + TELL);
         if let Err(error) = self.put_program() {
             self.end_traces();
             return Err(error);
