@@ -87,6 +87,23 @@ pub struct ServiceStatus {
     pub bytes: u64,
     /// Its backends; those that are no longer in the config but still have flows come last.
     pub backends: Vec<BackendStatus>,
+    /// What DNS is asked for its backends.
+    pub names: Vec<NameStatus>,
+}
+
+/// A question to DNS whose answer is backends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// The name.
+    pub name: String,
+    /// The type: `A`, `AAAA` or `SRV`.
+    pub kind: String,
+    /// The records in use: addresses, or priority, weight, port and host.
+    pub records: Vec<String>,
+    /// How many seconds ago DNS has answered last, if ever.
+    pub resolved_seconds: Option<u64>,
+    /// Why the last try has failed, or its answer can't be used.
+    pub error: Option<String>,
 }
 
 /// What `lb health` tells.
@@ -129,6 +146,8 @@ pub struct TargetStatus {
     pub last_output: Option<String>,
     /// The certificate that was shown last.
     pub certificate: Option<Certificate>,
+    /// The names whose answers it is from, if it is a backend by name.
+    pub names: Vec<NameStatus>,
     /// Its last turns, the latest first.
     pub turns: Vec<TurnStatus>,
 }
@@ -157,6 +176,10 @@ pub struct TurnStatus {
 pub struct BackendStatus {
     /// Its address and port; port 0: any.
     pub address: SocketAddr,
+    /// The host that it is an address of, if it is written so.
+    pub host: Option<String>,
+    /// The name whose SRV records have the host, if they do.
+    pub srv: Option<String>,
     /// Its configured weight.
     pub weight: u32,
     /// What its check says.

@@ -1,7 +1,7 @@
 //! Changes by command, and another config: read, checked, kept, and only then taken up.
 
 use super::{
-    Agent,
+    Agent, discovery,
     document::{Document, milliseconds},
 };
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
     },
     config::{Config, ConfigErrors, read_text},
     kernel::KernelError,
-    model::intent::{DRAIN_SECONDS, Intent},
+    model::{
+        discovery::Discovery,
+        intent::{DRAIN_SECONDS, Intent},
+    },
 };
 use anyhow::{Error, Result};
 use std::{
@@ -104,8 +107,8 @@ impl Agent {
     }
 
     async fn take_changes(&mut self, changes: Changes) -> Result<Done, Refusal> {
-        let Document { path, text, .. } = &self.document;
-        let meant = block_in_place(|| changes.intent(text, path));
+        let Document { path, text, names, .. } = &self.document;
+        let meant = block_in_place(|| changes.intent(text, path, names.answers()));
         let (intent, merged) = meant.map_err(|errors| Refusal::new(Kind::Invalid, errors.without_lines()))?;
         let is_new = |id: u64| self.document.changes.list().iter().all(|change| change.id != id);
         if let Some(Stale { reason, .. }) = merged.stale.iter().find(|stale| is_new(stale.id)) {
@@ -173,7 +176,7 @@ impl Agent {
     }
 
     async fn try_text(&mut self, text: String) -> Result<()> {
-        let (intent, merged) = block_in_place(|| self.document.changes.intent(&text, &self.document.path))?;
+        let (intent, merged) = block_in_place(|| self.document.intent(&text))?;
         self.take_intent(intent).await?;
         self.document.text = text;
         self.note_stale(merged);
@@ -262,11 +265,9 @@ pub fn open(path: &Path, state: impl FnOnce(Option<&str>) -> PathBuf) -> Result<
     let written = config.file().state.as_ref().map(|state| state.get_ref().as_str());
     let store = Store::new(&state(written));
     let changes = store.load()?;
-    let (intent, stale) = if changes.list().is_empty() {
-        (Intent::new(&config)?, Vec::new())
-    } else {
-        let (intent, merged) = changes.intent(&text, path)?;
-        (intent, merged.stale)
-    };
-    Ok((Document { path: path.into(), text, store, changes, stale }, intent))
+    let names = Discovery::inherited(store.load_names());
+    let mut document = Document { path: path.into(), text, store, changes, stale: Vec::new(), names };
+    let (intent, merged) = discovery::first(&mut document)?;
+    document.stale = merged.stale;
+    Ok((document, intent))
 }

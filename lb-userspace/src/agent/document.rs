@@ -1,9 +1,13 @@
 //! The config's document: the text that is in effect, and the changes made by command that are put onto it.
 
-use crate::changes::{
-    Change, Changes, Merged, Stale,
-    edit::{BackendState, Edit},
-    state::Store,
+use crate::{
+    changes::{
+        Change, Changes, Merged, Stale,
+        edit::{BackendState, Edit},
+        state::Store,
+    },
+    config::ConfigErrors,
+    model::{discovery::Discovery, intent::Intent},
 };
 use std::{
     net::SocketAddr,
@@ -24,9 +28,16 @@ pub struct Document {
     pub changes: Changes,
     /// Those of them that are not in effect.
     pub stale: Vec<Stale>,
+    /// What DNS has answered for the names of backends.
+    pub names: Discovery,
 }
 
 impl Document {
+    /// What a text means in place of the one that is in effect.
+    pub fn intent(&self, text: &str) -> Result<(Intent, Merged), ConfigErrors> {
+        self.changes.intent(text, &self.path, self.names.answers())
+    }
+
     /// The text with the changes.
     pub fn merged(&self) -> Merged {
         let mut fitting = self.changes.clone();

@@ -61,6 +61,8 @@ impl Agent {
         self.warn_of_sizes();
         self.keep_probes();
         self.look_up_ways().await;
+        self.document.names.want(self.intent.questions());
+        self.ask_names();
         Ok(())
     }
 

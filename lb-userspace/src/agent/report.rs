@@ -98,6 +98,7 @@ impl Agent {
             packets: backends.iter().map(|backend| backend.packets).sum(),
             bytes: backends.iter().map(|backend| backend.bytes).sum(),
             backends,
+            names: self.names_status(service.questions.iter()),
         })
     }
 
@@ -118,6 +119,8 @@ impl Agent {
         let now = self.now();
         let left = draining.and_then(|draining| draining.deadline).map(|deadline| deadline.saturating_sub(now));
         Ok(BackendStatus {
+            host: backend.origin.as_ref().map(|origin| origin.host.name.clone()),
+            srv: backend.origin.as_ref().and_then(|origin| origin.srv.as_ref()).map(|srv| srv.name.clone()),
             weight: backend.weight,
             health: health.state(),
             since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
@@ -126,7 +129,7 @@ impl Agent {
             certificate: last.and_then(|last| last.certificate.as_deref()).cloned(),
             agent_says: self.agent_of(backend).map(|record| record.voice.to_string()),
             weight_percent: self.conditions.load(backend).per_mille / 10,
-            backup: backend.backup,
+            backup: backend.tier > 0,
             draining: draining.is_some(),
             disabled: backend.state == BackendState::Disabled,
             draining_seconds: draining.map(|draining| now.saturating_sub(draining.since).as_secs()),
@@ -165,6 +168,8 @@ impl Agent {
         let traffic = id.map_or(Ok(Traffic::default()), |id| self.maps.traffic(id))?;
         Ok(BackendStatus {
             address: address(&key.own),
+            host: None,
+            srv: None,
             weight: 0,
             health: State::Unknown,
             since_seconds: None,

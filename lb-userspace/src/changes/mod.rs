@@ -8,7 +8,7 @@ pub mod state;
 
 use crate::{
     config::{Config, ConfigErrors},
-    model::intent::Intent,
+    model::{discovery::Answers, intent::Intent},
 };
 use document::{Document, Misfit};
 use edit::Edit;
@@ -139,22 +139,28 @@ impl Changes {
         Self { last: self.last, changes: Vec::new() }
     }
 
-    /// What a text means with them, and the document that says so. Changes that would make a right config wrong are left out and told.
-    pub fn intent(&self, text: &str, path: &Path) -> Result<(Intent, Merged), ConfigErrors> {
+    /// What a text means with them and with what DNS has answered, and the document that says so. Changes that would make a right config
+    /// wrong are left out and told.
+    pub fn intent(
+        &self,
+        text: &str,
+        path: &Path,
+        answers: &Answers,
+    ) -> Result<(Intent, Merged), ConfigErrors> {
         let mut merged = self.merge(text);
-        let whole = meaning(&merged.text, path);
+        let whole = meaning(&merged.text, path, answers);
         if whole.is_ok() || self.changes.is_empty() {
             let mut intent = whole?;
             merged.stale.retain(|stale| !self.is_of_file(stale, &mut intent));
             return Ok((intent, merged));
         }
         // Its own lines are what an operator looks at.
-        let mut intent = meaning(text, path)?;
+        let mut intent = meaning(text, path, answers)?;
         let mut wrong = Vec::new();
         let mut fitting = Self { last: self.last, changes: Vec::new() };
         for change in &self.changes {
             fitting.changes.push(change.clone());
-            match meaning(&fitting.merge(text).text, path) {
+            match meaning(&fitting.merge(text).text, path, answers) {
                 Ok(meant) => intent = meant,
                 Err(errors) => {
                     fitting.changes.pop();
@@ -181,8 +187,8 @@ impl Changes {
     }
 }
 
-fn meaning(text: &str, path: &Path) -> Result<Intent, ConfigErrors> {
-    Intent::new(&Config::of_text(text, path)?)
+fn meaning(text: &str, path: &Path, answers: &Answers) -> Result<Intent, ConfigErrors> {
+    Intent::with(&Config::of_text(text, path)?, answers)
 }
 
 #[cfg(test)]

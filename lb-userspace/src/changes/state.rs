@@ -1,6 +1,7 @@
 //! The file that keeps changes, and how files are replaced: wholly or not at all.
 
 use super::Changes;
+use crate::model::discovery::Kept;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -13,6 +14,8 @@ use thiserror::Error;
 /// Where the state is kept, unless the config or systemd says otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/lb";
 const FILE: &str = "changes.json";
+/// What DNS has said of the names of backends.
+const NAMES: &str = "discovery.json";
 /// Counted up when what is in the file changes its meaning.
 const VERSION: u32 = 1;
 
@@ -50,6 +53,12 @@ struct Content {
     version: u32,
     #[serde(flatten)]
     changes: Changes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Names {
+    version: u32,
+    names: Vec<Kept>,
 }
 
 /// A folder for the state.
@@ -94,11 +103,42 @@ impl Store {
     /// Keeps these changes in place of those before.
     pub fn save(&self, changes: &Changes) -> Result<(), StateError> {
         let failed = |source| StateError::Unwritable { path: self.path(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
-        let content = Content { version: VERSION, changes: changes.clone() };
-        let text = serde_json::to_vec_pretty(&content).map_err(|error| failed(error.into()))?;
-        let new = Replacement::write(&self.path(), &text).map_err(failed)?;
-        new.install().map_err(failed)
+        self.write(FILE, &Content { version: VERSION, changes: changes.clone() }).map_err(failed)
+    }
+
+    /// What DNS has answered an earlier agent. What can't be read is as good as unknown, since DNS can be asked.
+    pub fn load_names(&self) -> Vec<Kept> {
+        let path = self.folder.join(NAMES);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot read what DNS has said before");
+                return Vec::new();
+            }
+        };
+        match serde_json::from_slice(&text) {
+            Ok(Names { version: VERSION, names }) => names,
+            Ok(Names { version, .. }) => {
+                tracing::warn!(file = %path.display(), version, "another lb has written what DNS has said before");
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot read what DNS has said before");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Keeps what DNS has answered.
+    pub fn save_names(&self, names: Vec<Kept>) -> io::Result<()> {
+        self.write(NAMES, &Names { version: VERSION, names })
+    }
+
+    fn write(&self, file: &str, content: &impl Serialize) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let text = serde_json::to_vec_pretty(content)?;
+        Replacement::write(&self.folder.join(file), &text)?.install()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     api::client,
     model::{health::State, pool::Pool},
-    status::{BackendStatus, ServiceStatus, Status},
+    status::{BackendStatus, NameStatus, ServiceStatus, Status},
 };
 use anyhow::Result;
 use std::{
@@ -85,6 +85,10 @@ pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
         let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
         let [weight, packets, bytes, flows] = [&u64::from(*weight), packets, bytes, flows].map(ToString::to_string);
         lines.push(row([address(*own), weight, state(backend), packets, bytes, flows]));
+        if let Some(host) = &backend.host {
+            let srv = backend.srv.iter().map(|srv| format!(", by {srv}")).collect::<String>();
+            lines.push(format!("    host {host}{srv}"));
+        }
         if let Some(drain) = drain(backend) {
             lines.push(format!("    {drain}"));
         }
@@ -107,10 +111,21 @@ pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
             lines.push(format!("    {narrow}"));
         }
     }
+    lines.extend(service.names.iter().map(|name| format!("  name {}", name_text(name))));
     let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
     let [packets, bytes, flows] = [service.packets, service.bytes, flows].map(|count| count.to_string());
     lines.push(row(["all".into(), String::new(), String::new(), packets, bytes, flows]));
     lines
+}
+
+/// What is known of a name in one line.
+pub(super) fn name_text(NameStatus { name, kind, records, resolved_seconds, error }: &NameStatus) -> String {
+    let resolved = match resolved_seconds {
+        Some(seconds) => format!("{} record(s), resolved {seconds} s ago", records.len()),
+        None => "not resolved yet".into(),
+    };
+    let error = error.iter().map(|error| format!("; DNS fails now: {error}")).collect::<String>();
+    format!("{name} {kind}: {resolved}{error}")
 }
 
 /// Of a backend: address, weight, state, packets, bytes, tracked flows.

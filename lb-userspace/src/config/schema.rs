@@ -56,6 +56,17 @@ pub struct File {
     pub tracking: Written<Table<Tracking>>,
     /// Sizes of the maps.
     pub limits: Written<Table<Limits>>,
+    /// Who is asked for the names of backends.
+    pub resolver: Written<Table<Resolver>>,
+}
+
+/// Who is asked for the names of backends, `[resolver]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Addresses of resolvers, with a port or without, asked one after another until one answers; default those of `/etc/resolv.conf`.
+    #[serde(default)]
+    pub nameservers: List<String>,
 }
 
 /// The API over TCP, `[api]`, for who sends the token (`Authorization: Bearer`). To change it, start the agent anew.
@@ -195,8 +206,14 @@ pub struct Service {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Its own address, of the same family as the service's unless the mode is `tunnel`; required.
+    /// Its own address, of the same family as the service's unless the mode is `tunnel`; this, `host` or `srv` is required.
     pub address: Written<String>,
+    /// The name of a host in place of the address: each address that DNS has for it is a backend. It is asked again when its TTL has ended,
+    /// after 1 second at least and an hour at most; while DNS does not answer, what it said last holds.
+    pub host: Written<String>,
+    /// A name with SRV records in place of the address, such as `_http._tcp.example.com`: hosts, ports and weights are as these say, and
+    /// a higher priority is a backup of the lower ones. Weights are relative within the name and become 1 to 100.
+    pub srv: Written<String>,
     /// Its port; default the service's, and never another one unless the mode is `nat`. Backends of a service on any port have none.
     pub port: Written<i64>,
     /// Its share of the service's flows, in proportion to the other backends' weights; default 1. 0: it takes no traffic.

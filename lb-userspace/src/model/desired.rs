@@ -236,13 +236,14 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
     let seen: Vec<Seen> = service.backends.iter().map(|one| Seen::new(service, one, conditions, now)).collect();
     let undecided = seen.iter().any(|one| one.waits);
     let candidates: Vec<Candidate> = seen.iter().map(|one| one.candidate).collect();
+    let deepest = pool::deepest(&candidates, service.minimum_healthy);
     let pool = pool::pool(&candidates, service.minimum_healthy, service.fail_open, undecided);
     let all_whole = seen.iter().all(|one| one.per_mille == WHOLE);
     let most = seen.iter().map(Seen::weight).max().unwrap_or_default().max(1);
     let mut backends = Vec::with_capacity(service.backends.len());
     for seen in &seen {
         let intent::Backend { endpoint, weight, .. } = seen.backend;
-        let takes_flows = pool.takes(&seen.candidate);
+        let takes_flows = pool.takes(&seen.candidate, deepest);
         let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
         let up = !seen.given_up && (seen.up || takes_flows);
         let backend = backend(&key, tunnel, &seen.hop, up);
@@ -290,7 +291,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn new(service: &Service, backend: &'a intent::Backend, conditions: &Conditions, now: Duration) -> Self {
-        let intent::Backend { endpoint, weight, target, backup, state, .. } = backend;
+        let intent::Backend { endpoint, weight, target, tier, state, .. } = backend;
         let is_disabled = *state == BackendState::Disabled;
         let drain = conditions.drains.get(&(service.endpoint, *endpoint));
         let drained = drain.is_some();
@@ -303,7 +304,7 @@ impl<'a> Seen<'a> {
         let asked = matches!(hop, Err(NoHop::Asked { .. }));
         let unknown = backend.targets().any(|target| conditions.undecided.contains(target));
         let waits = (unknown || up && asked) && !is_disabled && !drained && has_weight;
-        let candidate = Candidate { able, up, backup: *backup };
+        let candidate = Candidate { able, up, tier: *tier };
         Self { backend, candidate, hop, up, drained, given_up, waits, per_mille: load.per_mille }
     }
 

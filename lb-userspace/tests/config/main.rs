@@ -3,6 +3,7 @@
 
 mod api;
 mod checks;
+mod discovery;
 mod dns;
 mod meaning;
 mod names;

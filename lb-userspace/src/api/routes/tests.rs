@@ -65,6 +65,7 @@ fn target() -> TargetStatus {
         last_failure: None,
         last_output: None,
         certificate: Some(Certificate { name: "www.example.com".into(), covers: true, expires: None }),
+        names: Vec::new(),
         turns: vec![TurnStatus {
             unix_seconds: 1,
             ago_seconds: 1,
@@ -114,6 +115,7 @@ fn what_is_described_is_what_is_sent() {
         ("Status", status.clone()),
         ("Service", status["services"][0].clone()),
         ("Backend", status["services"][0]["backends"][0].clone()),
+        ("Name", status["services"][0]["names"][0].clone()),
         ("Refusal", serde_json::to_value(Refusal::not_found("")).unwrap()),
         ("Done", serde_json::to_value(done).unwrap()),
         ("Stale", serde_json::to_value(stale).unwrap()),
