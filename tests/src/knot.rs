@@ -134,7 +134,8 @@ impl Zone {
     fn write(&mut self, records: &str) -> Result<()> {
         self.serial += 1;
         let Self { name, serial, .. } = self;
-        let text = format!("$TTL 1\n{name}. SOA a.{name}. b.{name}. {serial} 60 60 60 1\n{name}. NS a.{name}.\n{records}");
+        let text =
+            format!("$TTL 1\n{name}. SOA a.{name}. b.{name}. {serial} 60 60 60 1\n{name}. NS a.{name}.\n{records}");
         let path = self.folder.join("zone");
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }

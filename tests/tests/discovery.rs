@@ -31,7 +31,8 @@ impl Site {
         let lab = lab(Layout::Routed, "nat", count + 1);
         let servers = || lab.backends().iter().take(count).enumerate();
         let web = servers().map(|(_, host)| Nginx::start(host, &[80]).unwrap()).collect();
-        let lines = servers().flat_map(|(_, host)| [7001, 7002, 7003].map(|port| LineServer::start(host, port).unwrap()));
+        let lines =
+            servers().flat_map(|(_, host)| [7001, 7002, 7003].map(|port| LineServer::start(host, port).unwrap()));
         let lines = lines.collect();
         let zone = Zone::start(&lab.backends()[count], "example.com", &records(&lab)).unwrap();
         Self { web, _lines: lines, zone, lab }
@@ -138,7 +139,9 @@ fn one_name_over_hosts_each_with_its_own_port_and_weight() {
     wait_until_serving(&agent, service, &[(at[3], 7001), (at[1], 7002), (at[2], 7003)]);
 
     // DNS is back.
-    site.zone.set(&(hosts(&site.lab, [3, 1, 2]) + &format!("api-server-04.internal.example.com. A {}\n", at[0]))).unwrap();
+    site.zone
+        .set(&(hosts(&site.lab, [3, 1, 2]) + &format!("api-server-04.internal.example.com. A {}\n", at[0])))
+        .unwrap();
     site.zone.start_again().unwrap();
     wait_until_serving(&agent, service, &[(at[3], 7001), (at[1], 7002), (at[2], 7003), (at[0], 7002)]);
     wait_for(&agent, "nothing fails any more", |status| errors(status, service) == [false; 4]);
@@ -185,7 +188,9 @@ fn srv_records_say_ports_weights_and_who_is_a_backup() {
     wait_until_serving(&agent, service, &[(at[0], 7001), (at[1], 7002)]);
 
     // Another port and another priority.
-    site.zone.set(&(hosts(&site.lab, [0, 1, 2]) + &srv(&[(10, 1, 7002, 1), (20, 3, 7002, 2), (10, 1, 7003, 3)]))).unwrap();
+    site.zone
+        .set(&(hosts(&site.lab, [0, 1, 2]) + &srv(&[(10, 1, 7002, 1), (20, 3, 7002, 2), (10, 1, 7003, 3)])))
+        .unwrap();
     wait_until_serving(&agent, service, &[(at[0], 7002), (at[2], 7003)]);
     let text = agent.lb(["status"]).unwrap().stdout;
     assert!(text.contains("name _http._tcp.example.com SRV: 3 record(s), resolved"), "{text}");

@@ -141,12 +141,7 @@ impl Changes {
 
     /// What a text means with them and with what DNS has answered, and the document that says so. Changes that would make a right config
     /// wrong are left out and told.
-    pub fn intent(
-        &self,
-        text: &str,
-        path: &Path,
-        answers: &Answers,
-    ) -> Result<(Intent, Merged), ConfigErrors> {
+    pub fn intent(&self, text: &str, path: &Path, answers: &Answers) -> Result<(Intent, Merged), ConfigErrors> {
         let mut merged = self.merge(text);
         let whole = meaning(&merged.text, path, answers);
         if whole.is_ok() || self.changes.is_empty() {

@@ -177,7 +177,8 @@ fn changes_that_cancel_out_leave_nothing_behind() {
 fn what_another_text_lacks_is_told_and_kept() {
     let changes = made(TEXT, &[weight("10.0.0.1:80", 3), state("10.0.0.2:8080", BackendState::Drain), more()]);
     let text = TEXT.replace("10.0.0.2", "10.0.0.9");
-    let (intent, merged) = changes.intent(&(text + "[check.tcp]\nport = 9\n"), Path::new("lb.toml"), &Answers::default()).unwrap();
+    let (intent, merged) =
+        changes.intent(&(text + "[check.tcp]\nport = 9\n"), Path::new("lb.toml"), &Answers::default()).unwrap();
     let stale: Vec<_> = merged.stale.iter().map(|stale| (stale.id, stale.reason.to_string())).collect();
     assert_eq!(stale, [(2, "service `web` has no backend 10.0.0.2:8080; it has: 10.0.0.1:80, 10.0.0.9:8080".into())]);
     assert_eq!(intent.services().len(), 2);
@@ -221,7 +222,8 @@ fn a_change_that_makes_the_config_wrong_is_left_out_alone() {
     assert_eq!(intent.services()[0].backends[0].weight, 3);
     assert_eq!(merged.text, TEXT.replace("weight = 2 # twice", "weight = 3 # twice"));
     // Where the file itself is wrong, that is said, with its own lines.
-    let errors = changes.intent(&TEXT.replace("mode = \"nat\"", "mode = \"nut\""), path, &Answers::default()).unwrap_err();
+    let errors =
+        changes.intent(&TEXT.replace("mode = \"nat\"", "mode = \"nut\""), path, &Answers::default()).unwrap_err();
     assert_eq!(errors.errors[0].line, Some(9));
     assert_eq!(errors.errors[0].place, Place::Service("web".into()));
 }

@@ -270,9 +270,13 @@ pub enum Problem {
     SaidBySrv { key: &'static str },
     #[error("host `{value}` is an address; write address = \"{value}\"")]
     AddressAsHost { value: String },
-    #[error("`{value}` is not the address of a resolver; write one such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53")]
+    #[error(
+        "`{value}` is not the address of a resolver; write one such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53"
+    )]
     NotANameserver { value: String },
-    #[error("no nameserver; write nameservers = [\"192.0.2.53\"], or leave [resolver] out to ask those of /etc/resolv.conf")]
+    #[error(
+        "no nameserver; write nameservers = [\"192.0.2.53\"], or leave [resolver] out to ask those of /etc/resolv.conf"
+    )]
     NoNameservers,
     #[error("no backend; write a [[service.backend]] with its address")]
     NoBackends,

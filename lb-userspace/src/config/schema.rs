@@ -208,12 +208,6 @@ pub struct Service {
 pub struct Backend {
     /// Its own address, of the same family as the service's unless the mode is `tunnel`; this, `host` or `srv` is required.
     pub address: Written<String>,
-    /// The name of a host in place of the address: each address that DNS has for it is a backend. It is asked again when its TTL has ended,
-    /// after 1 second at least and an hour at most; while DNS does not answer, what it said last holds.
-    pub host: Written<String>,
-    /// A name with SRV records in place of the address, such as `_http._tcp.example.com`: hosts, ports and weights are as these say, and
-    /// a higher priority is a backup of the lower ones. Weights are relative within the name and become 1 to 100.
-    pub srv: Written<String>,
     /// Its port; default the service's, and never another one unless the mode is `nat`. Backends of a service on any port have none.
     pub port: Written<i64>,
     /// Its share of the service's flows, in proportion to the other backends' weights; default 1. 0: it takes no traffic.
@@ -225,6 +219,13 @@ pub struct Backend {
     pub drain_seconds: Written<i64>,
     /// Whether it takes flows only while fewer than `minimum_healthy` of the others are up; default false.
     pub backup: Written<bool>,
+    /// The name of a host in place of the address: each address that DNS has for it is a backend. It is asked again when its TTL has ended,
+    /// after 1 second at least and an hour at most; while DNS does not answer, what it said last holds.
+    pub host: Written<String>,
+    /// A name with SRV records in place of the address, such as `_http._tcp.example.com`: hosts, ports and weights are as these say, and
+    /// a higher priority is a backup of the lower ones. Weights are relative within a priority and become 1 to 100. Where the mode
+    /// rewrites no ports, servers at others than the service's are passed over.
+    pub srv: Written<String>,
 }
 
 /// DNS, `[dns]`.

@@ -124,7 +124,8 @@ async fn ask(nameserver: SocketAddr, question: &Question) -> Result<Found, Failu
     // Not to be guessed by who can forge the resolver's address.
     let id = RandomState::new().hash_one(&question.name) as u16;
     let message = message(id, question).ok_or(Failure::Question)?;
-    let answer = timeout(PATIENCE, by_udp(nameserver, &message, id, question)).await.map_err(|_| Failure::Timeout)??;
+    let answer =
+        timeout(PATIENCE, by_udp(nameserver, &message, id, question)).await.map_err(|_| Failure::Timeout)??;
     let answer = if answer.metadata.truncation {
         timeout(PATIENCE, by_tcp(nameserver, &message, id, question)).await.map_err(|_| Failure::Timeout)??
     } else {
@@ -156,8 +157,7 @@ const fn record_type(kind: Kind) -> RecordType {
 }
 
 async fn by_udp(nameserver: SocketAddr, message: &[u8], id: u16, question: &Question) -> Result<Message, Failure> {
-    let any: IpAddr =
-        if nameserver.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if nameserver.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(nameserver).await?;
     socket.send(message).await?;
@@ -191,7 +191,8 @@ fn is_answer(answer: &Message, id: u16, question: &Question) -> bool {
     };
     let Message { metadata, queries, .. } = answer;
     // An answer without the question is one of a failure.
-    let is_about = queries.iter().all(asked) && (!queries.is_empty() || metadata.response_code != ResponseCode::NoError);
+    let is_about =
+        queries.iter().all(asked) && (!queries.is_empty() || metadata.response_code != ResponseCode::NoError);
     metadata.id == id && metadata.message_type == MessageType::Response && is_about
 }
 

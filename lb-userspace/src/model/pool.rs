@@ -124,7 +124,9 @@ mod tests {
         }
         assert_eq!(pool(&[DOWN], 1, true, true), Pool::BelowMinimum);
         assert!(!Pool::FailOpen.takes(&DRAINED, 1) && Pool::FailOpen.takes(&BACKUP_DOWN, 0));
-        assert!(!Pool::Main.takes(&BACKUP, 1) && Pool::WithBackups.takes(&BACKUP, 1) && !Pool::WithBackups.takes(&DOWN, 1));
+        assert!(
+            !Pool::Main.takes(&BACKUP, 1) && Pool::WithBackups.takes(&BACKUP, 1) && !Pool::WithBackups.takes(&DOWN, 1)
+        );
     }
 
     #[test]

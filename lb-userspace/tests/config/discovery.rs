@@ -148,17 +148,29 @@ fn what_dns_says_against_another_service_is_told() {
 fn wrong_ones_are_told_with_place_and_cure() {
     let entry = |entry: &str| errors(&format!("{START}[[service.backend]]\n{entry}\n"));
     for (written, expected) in [
-        ("weight = 1", "8: service `api`: no `address`; write the backend's address = \"...\", or host = \"...\" with a name that DNS knows"),
+        (
+            "weight = 1",
+            "8: service `api`: no `address`; write the backend's address = \"...\", or host = \"...\" with a name that DNS knows",
+        ),
         ("host = \"a.example\"\nsrv = \"b.example\"", "10: service `api`: both `host` and `srv`; write one of them"),
-        ("host = \"a.example\"\naddress = \"10.0.0.1\"", "10: service `api`: both `address` and `host`; write one of them"),
+        (
+            "host = \"a.example\"\naddress = \"10.0.0.1\"",
+            "9: service `api`: both `address` and `host`; write one of them",
+        ),
         ("host = \"10.0.0.1\"", "9: service `api`: host `10.0.0.1` is an address; write address = \"10.0.0.1\""),
         ("host = \"\"", "9: service `api`: the name is empty; write one such as www.example.com"),
         (
             "srv = \"_http tcp.example\"",
             "9: service `api`: ` ` cannot be in a name; write letters, digits, `-` and `_`, and international names as xn--...",
         ),
-        ("srv = \"_http._tcp.example\"\nport = 80", "10: service `api`: `port` is as the SRV records say; leave it out"),
-        ("srv = \"_http._tcp.example\"\nweight = 2", "10: service `api`: `weight` is as the SRV records say; leave it out"),
+        (
+            "srv = \"_http._tcp.example\"\nport = 80",
+            "10: service `api`: `port` is as the SRV records say; leave it out",
+        ),
+        (
+            "srv = \"_http._tcp.example\"\nweight = 2",
+            "10: service `api`: `weight` is as the SRV records say; leave it out",
+        ),
         ("host = \"a.example\"\nweight = 70000", "10: service `api`: weight 70000 is out of range; write 0 to 65535"),
         ("host = \"a.example\"\nport = 0", "10: service `api`: backend port 0 is not a port; write 1 to 65535"),
     ] {
@@ -175,12 +187,12 @@ fn who_is_asked() {
     assert!(intent(&(START.to_owned() + HOSTS)).unwrap().nameservers().is_empty());
     assert_eq!(
         errors(&text("\"ns.example.com\"")),
-        "config:19: resolver: `ns.example.com` is not the address of a resolver; write one such as 192.0.2.53, 192.0.2.53:5353 or \
+        "config:20: resolver: `ns.example.com` is not the address of a resolver; write one such as 192.0.2.53, 192.0.2.53:5353 or \
          [2001:db8::53]:53"
     );
     assert_eq!(
         errors(&text("")),
-        "config:18: resolver: no nameserver; write nameservers = [\"192.0.2.53\"], or leave [resolver] out to ask those of \
+        "config:19: resolver: no nameserver; write nameservers = [\"192.0.2.53\"], or leave [resolver] out to ask those of \
          /etc/resolv.conf"
     );
 }

@@ -27,7 +27,7 @@ fn missing_keys() {
     says(
         "address = \"10.0.0.12\"",
         "",
-        "config:34: service `web`: no `address`; write the backend's address = \"...\"",
+        "config:34: service `web`: no `address`; write the backend's address = \"...\", or host = \"...\" with a name that DNS knows",
     );
 }
 

@@ -25,7 +25,8 @@ fn a(last: u8) -> RData {
 
 #[test]
 fn the_resolvers_of_the_system_are_read() {
-    let text = "# nameserver 10.0.0.1\nsearch example.com\nnameserver 10.0.0.2\n nameserver  2001:db8::53 \nnameserver x\n";
+    let text =
+        "# nameserver 10.0.0.1\nsearch example.com\nnameserver 10.0.0.2\n nameserver  2001:db8::53 \nnameserver x\n";
     assert_eq!(named(text), ["10.0.0.2:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
     assert_eq!(of_system(Path::new("/nonexistent")), ["127.0.0.1:53".parse().unwrap()]);
 }

@@ -67,12 +67,13 @@ impl<'r, 't> Reader<'r, 't> {
     /// For a service.
     pub(super) fn new(file: &schema::File, front: &'r Front, answers: &'r Answers, taken: &'r mut Taken<'t>) -> Self {
         let tunnel = file.tunnel.as_ref().map(|tunnel| tunnel.get_ref());
-        let can_be = |is_ipv4: bool| match front.mode {
-            Some(Mode::Tunnel) => tunnel.is_some_and(|tunnel| {
-                if is_ipv4 { tunnel.source_ipv4.is_some() } else { tunnel.source_ipv6.is_some() }
-            }),
-            _ => front.address.is_some_and(|address| address.is_ipv4() == is_ipv4),
-        };
+        let can_be =
+            |is_ipv4: bool| match front.mode {
+                Some(Mode::Tunnel) => tunnel.is_some_and(|tunnel| {
+                    if is_ipv4 { tunnel.source_ipv4.is_some() } else { tunnel.source_ipv6.is_some() }
+                }),
+                _ => front.address.is_some_and(|address| address.is_ipv4() == is_ipv4),
+            };
         let kinds = [true, false].into_iter().filter(|is_ipv4| can_be(*is_ipv4)).map(Kind::of_family).collect();
         Self { front, answers, kinds, taken, own: HashMap::new(), questions: BTreeSet::new() }
     }
@@ -311,7 +312,10 @@ mod tests {
         assert_eq!(shares_of(&[server(10, 60), server(10, 40), server(20, 1)]), [(0, 60), (0, 40), (1, 1)]);
         assert_eq!(shares_of(&[server(7, 0), server(7, 0)]), [(0, 1), (0, 1)]);
         assert_eq!(shares_of(&[server(0, 0), server(0, 5)]), [(0, 1), (0, 100)]);
-        assert_eq!(shares_of(&[server(5, 20_000), server(5, 10_000), server(6, 65_535)]), [(0, 100), (0, 50), (1, 100)]);
+        assert_eq!(
+            shares_of(&[server(5, 20_000), server(5, 10_000), server(6, 65_535)]),
+            [(0, 100), (0, 50), (1, 100)]
+        );
         assert_eq!(shares_of(&[]), []);
     }
 
