@@ -97,10 +97,10 @@ fn one_name_over_hosts_each_with_its_own_port_and_weight() {
     let config = site.config(&backends);
     let agent = Agent::start(site.lab.balancer(), &config).unwrap();
     let status = wait_until_serving(&agent, service, &[(at[0], 7001), (at[1], 7002), (at[2], 7003)]);
-    for number in 0..3 {
-        let backend = backend_of(&status, service, (at[number], 7001 + number as u16).into());
-        assert_eq!(backend["weight"], number + 1);
-        assert_eq!(backend["host"], format!("api-server-0{}.internal.example.com", number + 1));
+    for (ip, number) in at.into_iter().zip(1..=3) {
+        let backend = backend_of(&status, service, (ip, 7000 + number).into());
+        assert_eq!(backend["weight"], number);
+        assert_eq!(backend["host"], format!("api-server-0{number}.internal.example.com"));
     }
     let text = agent.lb(["status"]).unwrap().stdout;
     assert!(text.contains("name api-server-01.internal.example.com A: 1 record(s), resolved"), "{text}");
