@@ -78,18 +78,29 @@ impl<'r, 't> Reader<'r, 't> {
         Self { front, answers, kinds, taken, own: HashMap::new(), questions: BTreeSet::new() }
     }
 
-    /// What each entry stands for: none if something is wrong with it. Addresses that are written come before those of names, so that
-    /// a name that leads to one of them adds nothing.
-    pub(super) fn read(&mut self, written: &[Written], part: &mut Part<'_, '_>) -> Vec<Option<Vec<Backend>>> {
+    /// What the entries stand for, each backend with the number of its entry, and whether nothing is wrong with any. Addresses that are
+    /// written come before those of names, so that a name that leads to one of them adds nothing.
+    pub(super) fn read(&mut self, written: &[Written], part: &mut Part<'_, '_>) -> (Vec<(usize, Backend)>, bool) {
         self.own.reserve(written.len());
         let mut read = Vec::with_capacity(written.len());
-        for one in written {
-            read.push(if is_by_name(one) { None } else { self.by_address(one, part).map(|backend| vec![backend]) });
+        let mut is_right = true;
+        let mut names = Vec::new();
+        for (number, one) in written.iter().enumerate() {
+            if is_by_name(one) {
+                names.push((number, one));
+            } else if let Some(backend) = self.by_address(one, part) {
+                read.push((number, backend));
+            } else {
+                is_right = false;
+            }
         }
-        for (one, place) in written.iter().zip(&mut read).filter(|(one, _)| is_by_name(one)) {
-            *place = self.by_name(one, part);
+        for (number, one) in names {
+            let backends = self.by_name(one, part);
+            is_right &= backends.is_some();
+            read.extend(backends.into_iter().flatten().map(|backend| (number, backend)));
         }
-        read
+        read.sort_by_key(|(number, _)| *number);
+        (read, is_right)
     }
 
     /// What is to be asked of DNS for those that were read.

@@ -96,20 +96,17 @@ fn service(
     }
     let mut reader = Reader::new(file, &front, answers, taken);
     // Each of them reports what is wrong with it, whether or not one before is right.
-    let backends = reader.read(&written.backend, part);
+    let (backends, is_right) = reader.read(&written.backend, part);
     let questions = reader.into_questions();
     if let (Some(Mode::Tunnel), Some(mode)) = (front.mode, &written.mode) {
-        let both = backends.iter().zip(&written.backend);
-        let addresses = both.flat_map(|(backends, written)| {
-            let written = written.get_ref();
+        let addresses = backends.iter().filter_map(|(number, backend)| {
+            let written = written.backend.get(*number)?.get_ref();
             let place = written.address.as_ref().or(written.host.as_ref()).or(written.srv.as_ref());
-            let all = backends.iter().flatten();
-            all.filter_map(move |backend| Some((backend.endpoint.ip(), place?)))
+            Some((backend.endpoint.ip(), place?))
         });
         tunnel::check(file, mode, addresses, part);
     }
-    let backends: Option<Vec<_>> = backends.into_iter().collect();
-    let backends: Option<Vec<_>> = backends.map(|backends| backends.into_iter().flatten().collect());
+    let backends = is_right.then(|| backends.into_iter().map(|(_, backend)| backend).collect::<Vec<_>>());
     let size = size(written, backends.as_deref(), part);
     let minimum_healthy = minimum(written, backends.as_deref(), part);
     let below = [("healthy", false), ("fail-open", true)];
