@@ -39,7 +39,7 @@ fn srv(servers: &[Server]) -> (Question, Records) {
 
 /// Address and port, weight, tier, and the name of each backend of the only service.
 fn backends(intent: &Intent) -> Vec<(String, u32, u32, Option<String>)> {
-    let backends = intent.services()[0].backends.iter();
+    let backends = intent.services().iter().flat_map(|service| &service.backends);
     backends
         .map(|backend| {
             let place = format!("{}:{}", backend.endpoint.ip(), backend.endpoint.port());
