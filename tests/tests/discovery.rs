@@ -196,3 +196,37 @@ fn srv_records_say_ports_weights_and_who_is_a_backup() {
     assert!(text.contains("name _http._tcp.example.com SRV: 3 record(s), resolved"), "{text}");
     assert!(text.contains("host api-server-01.internal.example.com, by _http._tcp.example.com"), "{text}");
 }
+
+#[test]
+fn an_answer_that_contradicts_the_config_is_told_and_not_used() {
+    const TEST: &str = "an_answer_that_contradicts_the_config_is_told_and_not_used";
+    if !needs_root(TEST) || !needs_program(TEST, "knotd") {
+        return;
+    }
+    let mut site = Site::up(3, |lab| hosts(lab, [1, 2, 2]));
+    let (service, at) = (site.service(), [0, 1, 2].map(|number| ip(&site.lab, number)));
+    let host = |number: usize| {
+        format!("[[service.backend]]\nhost = \"api-server-0{number}.internal.example.com\"\nport = 7001\n")
+    };
+    // A NAT backend is behind one service only.
+    let other = format!(
+        "\n[[service]]\nname = \"other\"\naddress = \"{}\"\nport = 7009\nmode = \"nat\"\ncheck = \"web\"\n\
+         [[service.backend]]\naddress = \"{}\"\nport = 7001\n",
+        service.ip(),
+        at[0]
+    );
+    let config = site.config(&(host(1) + &host(2) + &other));
+    let agent = Agent::start(site.lab.balancer(), &config).unwrap();
+    wait_until_serving(&agent, service, &[(at[1], 7001), (at[2], 7001)]);
+    site.zone.set(&hosts(&site.lab, [0, 2, 2])).unwrap();
+    let status = wait_for(&agent, "the answer is refused", |status| errors(status, service) == [true, false]);
+    let error = status_of(&status, service)["names"][0]["error"].as_str().unwrap();
+    assert!(error.contains("the answer can't be used") && error.contains("is also behind service"), "{error}");
+    wait_until_serving(&agent, service, &[(at[1], 7001), (at[2], 7001)]);
+    // Another name goes on meanwhile, and this one when it can.
+    site.zone.set(&hosts(&site.lab, [0, 1, 1])).unwrap();
+    wait_until_serving(&agent, service, &[(at[1], 7001)]);
+    site.zone.set(&hosts(&site.lab, [2, 1, 1])).unwrap();
+    wait_for(&agent, "nothing fails any more", |status| errors(status, service) == [false; 2]);
+    wait_until_serving(&agent, service, &[(at[2], 7001), (at[1], 7001)]);
+}
