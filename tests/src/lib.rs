@@ -72,7 +72,7 @@ pub use leftovers::remove_kept;
 pub use lines::{Connection, LineServer, Lines, LinesReport};
 pub use nginx::{Nginx, Served, served_in_total};
 pub use process::{Output, Running};
-pub use skip::{needs_program, needs_root, skip};
+pub use skip::{needs_program, needs_root, needs_tun, skip};
 pub use speaker::Speaker;
 pub use udp_echo::{UdpEcho, UdpFlow, UdpFlows, UdpReport, udp_exchange};
 pub use wait::wait_until;

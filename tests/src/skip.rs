@@ -45,6 +45,16 @@ pub fn needs_program(test_name: &str, program: &str) -> bool {
     found
 }
 
+/// Whether `test_name` may run, which has the agent make a TUN device; records the skip if not.
+#[must_use]
+pub fn needs_tun(test_name: &str) -> bool {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    if let Err(error) = &opened {
+        skip(test_name, &format!("needs /dev/net/tun: {error}"));
+    }
+    opened.is_ok()
+}
+
 /// Where a program is: on `PATH`, or where administration commands are, which the `PATH` of an ordinary user leaves out.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

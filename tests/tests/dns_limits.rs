@@ -9,6 +9,7 @@ use std::{
     env,
     fmt::Write as _,
     net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use support::{
@@ -30,8 +31,13 @@ const FLOOD: Duration = Duration::from_secs(10);
 /// The prefix that floods come from.
 const FLOODED: u8 = 1;
 
-fn limited(more: &str) -> DnsSite {
-    DnsSite::up(0, |_| {
+/// Two floods at once fill the rings of their veths, which then drop frames that `lb` has never seen.
+static ONE_FLOOD: Mutex<()> = Mutex::new(());
+
+/// A site with limits, alone of its kind for as long as the guard is there.
+fn limited() -> (DnsSite, MutexGuard<'static, ()>) {
+    let alone = ONE_FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    let site = DnsSite::up(0, |_| {
         let text = "a".repeat(TEXT);
         let mut config = format!(
             "\n[dns.limit]\nresponses_per_second = {RATE}\nburst = {BURST}\nslip = 2\nmisses_per_second = 100\n{DOMAIN}\n\
@@ -41,8 +47,9 @@ fn limited(more: &str) -> DnsSite {
             write!(config, "\n[[dns.name]]\nname = \"hot{number}.example.com\"\naddresses = [\"192.0.2.1\"]\n")
                 .unwrap();
         }
-        config + more
-    })
+        config
+    });
+    (site, alone)
 }
 
 /// A flood of one question from a client's address.
@@ -57,7 +64,7 @@ fn a_flood_is_never_amplified_and_hurts_nobody_else() {
     if !needs_root("a_flood_is_never_amplified_and_hurts_nobody_else") {
         return;
     }
-    let site = limited("");
+    let (site, _alone) = limited();
     for server in site.servers {
         let before = site.agent.status().unwrap();
         let question = Question::new(NAME, Question::TXT).edns(1_232);
@@ -113,7 +120,7 @@ fn a_client_beyond_its_rate_is_sent_to_tcp() {
     if !needs_root("a_client_beyond_its_rate_is_sent_to_tcp") {
         return;
     }
-    let site = limited("");
+    let (site, _alone) = limited();
     let server = site.servers[0];
     let asker = site.asker_from(server, 3, 3);
     let question = Question::new(NAME, Question::TXT);
@@ -149,7 +156,7 @@ fn a_flood_of_names_that_nobody_has_hurts_nobody_else() {
     if !needs_root("a_flood_of_names_that_nobody_has_hurts_nobody_else") {
         return;
     }
-    let site = limited("");
+    let (site, _alone) = limited();
     let server = site.servers[0];
     let before = site.agent.status().unwrap();
     let message = Question::new("aaaaaaaaaaaa.example.com", Question::A).message(7);

@@ -554,14 +554,20 @@ fn a_drain_of_what_is_not_there_is_refused() {
         (output.status.code(), output.stderr)
     };
     let (code, said) = refused("web5", &backend.to_string());
-    assert_eq!((code, said.as_str()), (Some(1), "lb: there is no service `web5`; the config has: web4, web6\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(1), "lb: nothing was changed: there is no service `web5`; the config has: web4, web6\n")
+    );
     let (code, said) = refused("web4", "10.77.0.99:80");
     assert_eq!(code, Some(1));
-    assert_eq!(said, format!("lb: service `web4` has no backend 10.77.0.99:80; it has: {backend}\n"));
+    assert_eq!(
+        said,
+        format!("lb: nothing was changed: service `web4` has no backend 10.77.0.99:80; it has: {backend}\n")
+    );
     // Without a port, as those of a service at all ports are written.
     let (code, said) = refused("web4", "10.77.0.99");
     assert_eq!(code, Some(1));
-    assert_eq!(said, format!("lb: service `web4` has no backend 10.77.0.99; it has: {backend}\n"));
+    assert_eq!(said, format!("lb: nothing was changed: service `web4` has no backend 10.77.0.99; it has: {backend}\n"));
     let (code, _) = refused("web4", "10.77.0.300");
     assert_eq!(code, Some(2));
 }
