@@ -284,6 +284,7 @@ impl Agent {
         agent.attach_at_start().await?;
         agent.listen(listener);
         agent.keep_names();
+        agent.note_files(&[]);
         Ok(agent)
     }
 

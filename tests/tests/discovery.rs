@@ -6,12 +6,16 @@ mod support;
 
 use serde_json::Value;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
 };
-use support::{backend_of, head, lab, serving, status_of, wait_for};
-use tests::{Agent, Lab, Layout, LineServer, Lines, Nginx, Zone, needs_program, needs_root};
+use support::{
+    backend_of, failures,
+    farm::{Farm, Load, Mode, Requests, backend_ip, service_ips},
+    head, lab, serving, status_of, url, wait_for,
+};
+use tests::{Agent, Lab, Layout, LineServer, Lines, Nginx, Zone, curl_many, lb_binary, needs_program, needs_root};
 
 const PORT: u16 = 7000;
 /// Lines that every connection has to have had before a change counts as survived.
@@ -30,7 +34,7 @@ impl Site {
     fn up(count: usize, records: impl Fn(&Lab) -> String) -> Self {
         let lab = lab(Layout::Routed, "nat", count + 1);
         let servers = || lab.backends().iter().take(count).enumerate();
-        let web = servers().map(|(_, host)| Nginx::start(host, &[80]).unwrap()).collect();
+        let web = servers().map(|(_, host)| Nginx::start(host, &[80, 8001, 8002, 8003]).unwrap()).collect();
         let lines =
             servers().flat_map(|(_, host)| [7001, 7002, 7003].map(|port| LineServer::start(host, port).unwrap()));
         let lines = lines.collect();
@@ -229,4 +233,215 @@ fn an_answer_that_contradicts_the_config_is_told_and_not_used() {
     site.zone.set(&hosts(&site.lab, [2, 1, 1])).unwrap();
     wait_for(&agent, "nothing fails any more", |status| errors(status, service) == [false; 2]);
     wait_until_serving(&agent, service, &[(at[2], 7001), (at[1], 7001)]);
+}
+
+#[test]
+fn requests_to_one_name_reach_hosts_by_their_ports_and_weights() {
+    const TEST: &str = "requests_to_one_name_reach_hosts_by_their_ports_and_weights";
+    if !needs_root(TEST) || !needs_program(TEST, "knotd") {
+        return;
+    }
+    let site = Site::up(3, |lab| hosts(lab, [0, 1, 2]));
+    let (service, at) = (site.service(), [0, 1, 2].map(|number| ip(&site.lab, number)));
+    let mut backends = String::new();
+    for (number, weight) in [(1, 1), (2, 2), (3, 5)] {
+        write!(
+            backends,
+            "[[service.backend]]\nhost = \"api-server-0{number}.internal.example.com\"\nport = 800{number}\nweight = {weight}\n"
+        )
+        .unwrap();
+    }
+    let config = site.config(&backends);
+    let agent = Agent::start(site.lab.balancer(), &config).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001), (at[1], 8002), (at[2], 8003)]);
+    let replies = curl_many(site.lab.client(), &url(service), 400).unwrap();
+    assert!(failures(&replies).is_empty(), "{:?}", failures(&replies));
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for reply in &replies {
+        *counts.entry(reply.body.trim()).or_default() += 1;
+    }
+    // By chance, five standard deviations wide.
+    for ((host, expected), range) in
+        [("backend-0", 50), ("backend-1", 100), ("backend-2", 250)].iter().zip([33, 43, 48])
+    {
+        let count = counts.get(host).copied().unwrap_or_default();
+        assert!(count.abs_diff(*expected) <= range, "{counts:?}");
+    }
+    for (number, server) in site.web.iter().enumerate() {
+        let ports: BTreeSet<u16> = server.served().unwrap().iter().map(|served| served.local.port()).collect();
+        assert_eq!(ports.into_iter().filter(|port| *port != 80).collect::<Vec<_>>(), [8001 + number as u16]);
+    }
+
+    // What is found is told, and drained like what is written, for as long as it is there.
+    let backend = SocketAddr::new(at[1], 8002).to_string();
+    let line = format!("api  {backend}  weight 2  up  host api-server-02.internal.example.com\n");
+    let list = agent.lb(["backend", "list", "api"]).unwrap().stdout;
+    assert!(list.contains(&line), "{list}");
+    agent.lb(["backend", "drain", "api", &backend]).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001), (at[2], 8003)]);
+    let export = agent.lb(["export", "--with-secret"]).unwrap().stdout;
+    let state = if export.contains("drained") { "drained" } else { "draining" };
+    let told = format!("#   api  {backend}  weight 2  {state}  host api-server-02.internal.example.com\n");
+    assert!(export.starts_with("# By name or from a file, ") && export.contains(&told), "{export}");
+    assert!(export.ends_with(&config), "{export}");
+    // It is a config, and is exported again with what holds then.
+    let path = site.lab.folder().join("exported.toml");
+    std::fs::write(&path, &export).unwrap();
+    agent.lb(["apply", path.to_str().unwrap()]).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001), (at[2], 8003)]);
+    let again = agent.lb(["export", "--with-secret"]).unwrap().stdout;
+    assert_eq!((again.matches("# By name").count(), again.lines().count()), (1, export.lines().count()), "{again}");
+    let refused = agent.attempt_lb(["backend", "weight", "api", &backend, "3"]).unwrap();
+    assert!(refused.stderr.contains("by host = \"api-server-02.internal.example.com\" of the config"), "{refused:?}");
+    agent.lb(["backend", "undrain", "api", &backend]).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001), (at[1], 8002), (at[2], 8003)]);
+    assert!(agent.lb(["changes"]).unwrap().stdout.starts_with("no changes"));
+}
+
+#[test]
+fn answers_of_every_kind() {
+    const TEST: &str = "answers_of_every_kind";
+    if !needs_root(TEST) || !needs_program(TEST, "knotd") {
+        return;
+    }
+    // Aliases, a TTL of 0, addresses that no backend can have, and more of them than a datagram takes.
+    let alias = "www.example.com. 0 CNAME front.example.com.\nfront.example.com. CNAME node.example.com.\n";
+    let node = |lab: &Lab, numbers: &[usize], many: usize| {
+        let mut text = alias.to_owned();
+        for number in numbers {
+            writeln!(text, "node.example.com. 0 A {}", ip(lab, *number)).unwrap();
+        }
+        for number in 0..many {
+            writeln!(text, "node.example.com. 0 A 10.200.{}.{}", number / 250, number % 250 + 1).unwrap();
+        }
+        text + "node.example.com. 0 A 127.0.0.1\nnode.example.com. 0 A 0.0.0.0\nnode.example.com. 0 A 224.0.0.1\n"
+    };
+    let mut site = Site::up(2, |lab| node(lab, &[0], 0));
+    let (service, at) = (site.service(), [0, 1].map(|number| ip(&site.lab, number)));
+    let config = site.config("[[service.backend]]\nhost = \"www.example.com\"\nport = 8001\n");
+    let agent = Agent::start(site.lab.balancer(), &config).unwrap();
+    let status = wait_until_serving(&agent, service, &[(at[0], 8001)]);
+    assert_eq!(status_of(&status, service)["backends"].as_array().unwrap().len(), 1, "{status:#}");
+    let count = |status: &Value| status_of(status, service)["names"][0]["records"].as_array().unwrap().len();
+    site.zone.set(&node(&site.lab, &[0, 1], 200)).unwrap();
+    wait_for(&agent, "a long answer comes", |status| count(status) == 205);
+    wait_until_serving(&agent, service, &[(at[0], 8001), (at[1], 8001)]);
+    site.zone.set(&node(&site.lab, &[1], 0)).unwrap();
+    wait_for(&agent, "a short one comes", |status| count(status) == 4);
+    let status = wait_until_serving(&agent, service, &[(at[1], 8001)]);
+    assert!(status_of(&status, service)["backends"].as_array().unwrap().len() <= 2, "{status:#}");
+
+    // That there is no such name, or no address, takes nobody away, and is told.
+    for (zone, told) in
+        [(alias.to_owned(), "NXDOMAIN"), (format!("{alias}node.example.com. TXT none\n"), "the name has no A record")]
+    {
+        site.zone.set(&zone).unwrap();
+        let status = wait_for(&agent, told, |status| {
+            let error = &status_of(status, service)["names"][0]["error"];
+            error.as_str().is_some_and(|error| error.contains(told))
+        });
+        assert_eq!(serving(&status, service), [SocketAddr::new(at[1], 8001)].into());
+        let metrics = site.lab.balancer().run([
+            "curl",
+            "-s",
+            "--unix-socket",
+            site.lab.socket().to_str().unwrap(),
+            "http://lb/metrics",
+        ]);
+        let metrics = metrics.unwrap().stdout;
+        assert!(metrics.contains("lb_service_discovery_failures{service=\"api\"} 1\n"), "{metrics}");
+    }
+    site.zone.set(&node(&site.lab, &[0], 0)).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001)]);
+
+    // More than the maps are made for is refused like in a config, and what was before holds.
+    let few = config.replace("\n[[service]]", "\n[limits]\nbackends = 64\n\n[[service]]");
+    agent.terminate().unwrap();
+    let [socket, pins] = [site.lab.socket(), site.lab.pins()].map(|path| path.display().to_string());
+    let binary = lb_binary().unwrap().display().to_string();
+    site.lab.balancer().run([&*binary, "detach", "--socket", &socket, "--pins", &pins]).unwrap();
+    let agent = Agent::start(site.lab.balancer(), &few).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001)]);
+    site.zone.set(&node(&site.lab, &[0, 1], 200)).unwrap();
+    let status = wait_for(&agent, "too long an answer is refused", |status| {
+        status_of(status, service)["names"][0]["error"].as_str().is_some_and(|error| error.contains("limits"))
+    });
+    assert_eq!(serving(&status, service), [SocketAddr::new(at[0], 8001)].into());
+}
+
+/// The config of a farm whose backends are api-server-01 to 03 in both families, and the records of these at such backends.
+fn by_name(farm: &Farm, zone: IpAddr) -> String {
+    let mut text = farm.config(&[0, 1, 2]);
+    for number in 0..3 {
+        for ip in service_ips(&farm.lab).map(|service| backend_ip(&farm.lab, farm.mode, service, number)) {
+            let host = format!("host = \"api-server-0{}.internal.example.com\"", number + 1);
+            text = text
+                .replace(&format!("[[service.backend]]\naddress = \"{ip}\""), &format!("[[service.backend]]\n{host}"));
+        }
+    }
+    text.replacen("\n[[service]]", &format!("\n[resolver]\nnameservers = [\"{zone}\"]\n\n[[service]]"), 1)
+}
+
+fn at_backends(lab: &Lab, numbers: [&[usize]; 3]) -> String {
+    let mut text = String::new();
+    for (host, numbers) in (1..).zip(numbers) {
+        for host_of in numbers.iter().map(|number| &lab.backends()[*number]) {
+            let name = format!("api-server-0{host}.internal.example.com.");
+            writeln!(text, "{name} A {}\n{name} AAAA {}", host_of.ipv4(), host_of.ipv6()).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn names_that_change_under_load_lose_nothing() {
+    const TEST: &str = "names_that_change_under_load_lose_nothing";
+    if !needs_root(TEST) || !needs_program(TEST, "knotd") {
+        return;
+    }
+    let mut farm = Farm::up(Mode::Nat, 5, &[0, 1, 2], "");
+    let resolver = &farm.lab.backends()[4];
+    let mut zone = Zone::start(resolver, "example.com", &at_backends(&farm.lab, [&[0], &[1], &[2]])).unwrap();
+    let config = by_name(&farm, resolver.ipv4().into());
+    assert_eq!(config.matches("host = ").count(), 18, "{config}");
+    farm.agent.reload(&config).unwrap();
+    wait_for(&farm.agent, "the backends are by name", |status| {
+        status["services"].as_array().unwrap().iter().all(|service| service["names"].as_array().unwrap().len() == 3)
+    });
+    farm.wait_until_serving(&[0, 1, 2]);
+    let before = farm.losses();
+    let load = Load::start(&farm, 10);
+    let requests = Requests::start(&farm);
+
+    // One host moves, one has two addresses, all move at once, and all back.
+    for (numbers, serving) in [
+        ([&[3][..], &[1], &[2]], &[1, 2, 3][..]),
+        ([&[3, 0], &[1], &[2]], &[0, 1, 2, 3]),
+        ([&[3], &[3], &[3]], &[3]),
+        ([&[0], &[1], &[2]], &[0, 1, 2]),
+    ] {
+        zone.set(&at_backends(&farm.lab, numbers)).unwrap();
+        farm.wait_until_serving(serving);
+        load.wait_for_more(10);
+    }
+    // DNS dies, the agent too, and both come back.
+    zone.stop().unwrap();
+    wait_for(&farm.agent, "the failures are told", |status| {
+        let services = status["services"].as_array().unwrap();
+        let mut names = services.iter().flat_map(|service| service["names"].as_array().unwrap());
+        names.all(|name| name["error"].is_string())
+    });
+    farm.agent.kill().unwrap();
+    farm.agent = Agent::start(farm.lab.balancer(), &config).unwrap();
+    farm.wait_until_serving(&[0, 1, 2]);
+    load.wait_for_more(10);
+    zone.set(&at_backends(&farm.lab, [&[0], &[1], &[3]])).unwrap();
+    zone.start_again().unwrap();
+    farm.wait_until_serving(&[0, 1, 3]);
+    load.wait_for_more(10);
+
+    requests.assert_undisturbed();
+    assert_eq!(farm.losses().moved_since(&before, &[]), BTreeMap::new());
+    assert_eq!(farm.moved(), BTreeMap::new());
+    load.stop().assert_undisturbed();
 }

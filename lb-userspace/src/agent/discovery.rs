@@ -86,10 +86,9 @@ pub async fn ask_first(mut document: Document, mut intent: Intent) -> (Document,
 
 /// Notes what came of asking; returns what is new.
 fn note(document: &mut Document, now: Duration, question: &Question, outcome: Outcome) -> Option<Records> {
-    let error = outcome.as_ref().err().cloned();
     let before = document.names.known(question).map(|known| (known.error.is_some(), known.records.is_some()));
     let new = document.names.on(now, milliseconds(), question, outcome);
-    match (before, error) {
+    match (before, document.names.known(question).and_then(|known| known.error)) {
         (Some((false, true)), Some(error)) => {
             tracing::warn!(%question, "DNS fails: {error}; the last answer stays in use");
         }

@@ -2,11 +2,11 @@
 
 use crate::{
     changes::{
-        Change, Changes, Merged, Stale,
+        Change, Changes, Found, Merged, Stale,
         edit::{BackendState, Edit},
         state::Store,
     },
-    config::ConfigErrors,
+    config::{ConfigErrors, Files},
     model::{discovery::Discovery, intent::Intent},
 };
 use std::{
@@ -30,12 +30,19 @@ pub struct Document {
     pub stale: Vec<Stale>,
     /// What DNS has answered for the names of backends.
     pub names: Discovery,
+    /// What files of backends were when they were last right.
+    pub files: Files,
 }
 
 impl Document {
     /// What a text means in place of the one that is in effect.
     pub fn intent(&self, text: &str) -> Result<(Intent, Merged), ConfigErrors> {
-        self.changes.intent(text, &self.path, self.names.answers())
+        self.intent_with(&self.changes, text)
+    }
+
+    /// The same with other changes.
+    pub fn intent_with(&self, changes: &Changes, text: &str) -> Result<(Intent, Merged), ConfigErrors> {
+        self.files.fit(|files| changes.intent(text, &self.path, Found { files, answers: self.names.answers() }))
     }
 
     /// The text with the changes.

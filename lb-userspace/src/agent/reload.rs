@@ -56,6 +56,7 @@ impl Agent {
         }
         self.index = Index::new(&self.intent);
         self.renewed = true;
+        self.note_files(before.watched());
         self.note_leaving(&before);
         self.note_drains();
         self.warn_of_sizes();

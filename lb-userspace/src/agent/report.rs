@@ -9,7 +9,7 @@ use crate::{
         desired::{Share, Wanted},
         flows::has_flows,
         health::{Health, State},
-        intent::{self, Kind, Service, Target},
+        intent::{self, Kind, Origin, Service, Target},
         pool::Pool,
         reach::{narrow, reach},
     },
@@ -74,7 +74,7 @@ impl Agent {
         })
     }
 
-    fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
+    pub(super) fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
         let known = self.actual.services.get(&service.endpoint);
         let table = known.and_then(|known| known.table.as_ref());
         let serving = serving(known);
@@ -99,6 +99,7 @@ impl Agent {
             bytes: backends.iter().map(|backend| backend.bytes).sum(),
             backends,
             names: self.names_status(service.questions.iter()),
+            backends_file: service.file.as_deref().and_then(|path| self.file_status(path)),
         })
     }
 
@@ -118,9 +119,17 @@ impl Agent {
         let draining = self.conditions.drains.get(&(key.service, key.own));
         let now = self.now();
         let left = draining.and_then(|draining| draining.deadline).map(|deadline| deadline.saturating_sub(now));
+        let (host, srv, file) = match backend.origin.as_deref() {
+            Some(Origin::Name { host, srv }) => {
+                (Some(host.name.clone()), srv.as_ref().map(|srv| srv.name.clone()), None)
+            }
+            Some(Origin::File) => (None, None, service.file.clone()),
+            None => (None, None, None),
+        };
         Ok(BackendStatus {
-            host: backend.origin.as_ref().map(|origin| origin.host.name.clone()),
-            srv: backend.origin.as_ref().and_then(|origin| origin.srv.as_ref()).map(|srv| srv.name.clone()),
+            host,
+            srv,
+            file,
             weight: backend.weight,
             health: health.state(),
             since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
@@ -170,6 +179,7 @@ impl Agent {
             address: address(&key.own),
             host: None,
             srv: None,
+            file: None,
             weight: 0,
             health: State::Unknown,
             since_seconds: None,

@@ -10,6 +10,7 @@ use std::{
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    path::PathBuf,
 };
 use toml::Spanned;
 
@@ -198,8 +199,11 @@ pub struct Service {
     pub backend: List<Table<Backend>>,
     /// A file with more of them, absolute or from the config's folder, in the JSON of Prometheus' `file_sd`:
     /// `[{"targets": ["10.0.0.11:8080"], "labels": {"weight": "2"}}]`. The labels `weight` and `backup` mean the same as the keys. The file is
-    /// watched: it is read again when it has changed, and if it is wrong then, the backends stay what they are.
+    /// watched: it is read again when it has changed. If it is wrong then, what it has listed before holds, and everything else goes on.
     pub backends_file: Written<String>,
+    /// Where that file is, once it is read.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// A server behind a service, `[[service.backend]]`.
@@ -226,6 +230,9 @@ pub struct Backend {
     /// a higher priority is a backup of the lower ones. Weights are relative within a priority and become 1 to 100. Where the mode
     /// rewrites no ports, servers at others than the service's are passed over.
     pub srv: Written<String>,
+    /// Whether it is listed in `backends_file`.
+    #[serde(skip)]
+    pub is_of_file: bool,
 }
 
 /// DNS, `[dns]`.

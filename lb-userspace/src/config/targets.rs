@@ -51,6 +51,7 @@ pub(super) fn backends(text: &str, path: &Path, place: &Range<usize>) -> Result<
                 Table::from(Backend {
                     host: None,
                     srv: None,
+                    is_of_file: true,
                     address: Some(Spanned::new(place.clone(), address.to_string())),
                     port: port.map(|port| Spanned::new(place.clone(), port.into())),
                     weight: weight.map(|weight| Spanned::new(place.clone(), weight)),

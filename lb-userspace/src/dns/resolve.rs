@@ -38,6 +38,8 @@ const ROUNDS: usize = 2;
 const PAYLOAD: u16 = 1_232;
 /// Aliases that are followed within an answer, which could lead in a circle.
 const ALIASES: usize = 16;
+/// For how many seconds it holds that there are no addresses of a family.
+const NONE_HOLDS: u32 = 30;
 /// Questions that are asked at once.
 const AT_ONCE: usize = 32;
 
@@ -52,8 +54,8 @@ enum Failure {
     Malformed,
     #[error("the name does not exist (NXDOMAIN)")]
     NoName,
-    #[error("the name has no {0} record")]
-    NoRecord(Kind),
+    #[error("the name has no SRV record")]
+    NoRecord,
     #[error("the answer is {0}")]
     Code(ResponseCode),
     #[error("the question can't be written")]
@@ -63,7 +65,7 @@ enum Failure {
 impl Failure {
     /// Whether another resolver would say the same.
     const fn is_answer(&self) -> bool {
-        matches!(self, Self::NoName | Self::NoRecord(_) | Self::Question)
+        matches!(self, Self::NoName | Self::NoRecord | Self::Question)
     }
 }
 
@@ -235,9 +237,11 @@ fn found(answer: &Message, question: &Question) -> Result<Found, Failure> {
         any = true;
         ttl = ttl.min(record.ttl);
     }
-    if !any {
-        return Err(Failure::NoRecord(question.kind));
+    if !any && question.kind == Kind::Srv {
+        return Err(Failure::NoRecord);
     }
+    // Whether it may be that there is none, the other family says.
+    let ttl = if any { ttl } else { NONE_HOLDS };
     let records = if question.kind == Kind::Srv { Records::Servers(servers) } else { Records::Addresses(addresses) };
     Ok(Found { records, ttl: Duration::from_secs(ttl.into()) })
 }

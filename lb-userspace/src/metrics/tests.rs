@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::pool::Pool;
-use crate::status::{ChangesStatus, DnsStatus, InterfaceStatus, NameStatus, ReloadsStatus, ServiceStatus};
+use crate::status::{ChangesStatus, DnsStatus, FileStatus, InterfaceStatus, NameStatus, ReloadsStatus, ServiceStatus};
 use lb_common::verdict::Why;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ fn backend(address: &str, health: State) -> BackendStatus {
         address: address.parse().unwrap(),
         host: None,
         srv: None,
+        file: None,
         weight: 2,
         health,
         since_seconds: None,
@@ -59,6 +60,7 @@ pub fn status() -> Status {
             resolved_seconds: Some(1),
             error: None,
         }],
+        backends_file: Some(FileStatus { path: "/etc/lb/web.json".into(), error: None }),
     };
     let dns = DnsStatus {
         listen: Vec::new(),

@@ -101,6 +101,9 @@ pub struct Balanced {
     pub least_slots: u32,
     /// Whether it gets no table yet, if it has none.
     pub undecided: bool,
+    /// Whether nobody takes flows only because it is not known yet who will. Then new flows go on to those who had them and are
+    /// leaving, as when all addresses of a name are others at once.
+    pub waits: bool,
     /// Which of its backends take flows.
     pub pool: Pool,
     /// Its backends, with a share of the slots or without; no two have the same key.
@@ -124,8 +127,11 @@ impl Balanced {
         self.backends.iter().filter(|share| share.weight > 0)
     }
 
-    /// Whether the same backends have the same shares.
+    /// Whether a table that was made for the one is right for the other: the same backends have the same shares.
     pub fn has_members_of(&self, other: &Self) -> bool {
+        if self.waits != other.waits {
+            return false;
+        }
         let member = |share: &Share| (BackendKey::from(&share.backend), share.weight);
         self.members().map(member).eq(other.members().map(member))
     }
@@ -258,11 +264,13 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
         let backend = backend(key, tunnel, &hop, leaving.is_up(conditions, now));
         backends.push(Share { backend, weight: 0, leaving: true });
     }
+    let waits = (undecided || service.unresolved) && backends.iter().all(|share| share.weight == 0);
     Balanced {
         flags: if service.moves { MOVES } else { 0 },
         slots: service.slots,
         least_slots: service.least_slots,
         undecided,
+        waits,
         pool,
         backends,
     }

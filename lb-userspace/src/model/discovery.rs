@@ -61,6 +61,18 @@ impl Question {
     }
 }
 
+impl Question {
+    /// The same of the addresses of the other family.
+    fn other_family(&self) -> Option<Self> {
+        let kind = match self.kind {
+            Kind::A => Kind::Aaaa,
+            Kind::Aaaa => Kind::A,
+            Kind::Srv => return None,
+        };
+        Some(Self { name: self.name.clone(), kind })
+    }
+}
+
 impl fmt::Display for Question {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.name, self.kind)
@@ -89,13 +101,17 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Records {
-    /// To `A` and `AAAA`.
+    /// To `A` and `AAAA`; empty: there are addresses of the other family alone.
     Addresses(BTreeSet<IpAddr>),
     /// To `SRV`; empty: the service is said to be nowhere.
     Servers(BTreeSet<Server>),
 }
 
 impl Records {
+    fn has_no_address(&self) -> bool {
+        matches!(self, Self::Addresses(addresses) if addresses.is_empty())
+    }
+
     /// Each of them.
     pub fn texts(&self) -> Vec<String> {
         match self {
@@ -150,6 +166,15 @@ impl Answers {
             Some(records) => _ = self.0.insert(question.clone(), records),
             None => _ = self.0.remove(question),
         }
+    }
+
+    fn has_address(&self, question: &Question) -> bool {
+        matches!(self.0.get(question), Some(Records::Addresses(addresses)) if !addresses.is_empty())
+    }
+
+    /// Whether there is one to this.
+    pub fn has(&self, question: &Question) -> bool {
+        self.0.contains_key(question)
     }
 
     /// Whether there is none.
@@ -273,7 +298,17 @@ impl Discovery {
 
     /// Notes what came of asking at `now`, or in milliseconds since 1970 at `heard`. An answer that is another one than that in
     /// use is returned, and comes into use by [`Self::take`]. A failure leaves what is in use.
+    ///
+    /// That a name has no address of one family, while it has one of the other, is an answer like any. That it has none at all is taken
+    /// for a mistake in the zone, which should not end a service.
     pub fn on(&mut self, now: Duration, heard: u64, question: &Question, outcome: Outcome) -> Option<Records> {
+        let has_another = question.other_family().is_some_and(|other| self.answers.has_address(&other));
+        let outcome = match outcome {
+            Ok(Found { records, .. }) if records.has_no_address() && !has_another => {
+                Err(format!("the name has no {} record", question.kind))
+            }
+            outcome => outcome,
+        };
         // The config may be without it by now.
         let entry = self.entries.get_mut(question)?;
         entry.asking = false;

@@ -277,6 +277,10 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// What is asked of DNS for its backends.
     pub questions: BTreeSet<Question>,
+    /// Whether something of that is not known.
+    pub unresolved: bool,
+    /// The file that lists more of its backends.
+    pub file: Option<PathBuf>,
 }
 
 /// How packets reach a backend.
@@ -318,23 +322,32 @@ pub struct Backend {
     pub agent: Option<Target>,
     /// 0, or a backup's: it takes flows only if too few of the lower tiers are up.
     pub tier: u32,
-    /// The name that it comes by, if it is written by name.
+    /// Where it comes from, if the config itself does not have it.
     pub origin: Option<Arc<Origin>>,
 }
 
-/// The name that a backend comes by.
+/// Where a backend comes from that is not written in the config itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The question whose answer has its address.
-    pub host: Question,
-    /// The question whose answer has the host.
-    pub srv: Option<Question>,
+pub enum Origin {
+    /// DNS.
+    Name {
+        /// The question whose answer has its address.
+        host: Question,
+        /// The question whose answer has the host.
+        srv: Option<Question>,
+    },
+    /// The file of its service.
+    File,
 }
 
 impl Origin {
     /// The questions that lead to it.
     pub fn questions(&self) -> impl Iterator<Item = &Question> {
-        self.srv.iter().chain(iter::once(&self.host))
+        let (host, srv) = match self {
+            Self::Name { host, srv } => (Some(host), srv.as_ref()),
+            Self::File => (None, None),
+        };
+        srv.into_iter().chain(host)
     }
 }
 

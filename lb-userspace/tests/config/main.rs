@@ -5,6 +5,7 @@ mod api;
 mod checks;
 mod discovery;
 mod dns;
+mod files;
 mod meaning;
 mod names;
 mod records;

@@ -69,6 +69,8 @@ fn every_key_has_its_meaning() {
                 backend("10.0.0.12", TCP, 80, 1, 80, &own),
             ],
             questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
         Service {
             name: "quic".into(),
@@ -86,6 +88,8 @@ fn every_key_has_its_meaning() {
                 backend("fd00::12", UDP, 443, 1, 8_081, &web),
             ],
             questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
         Service {
             name: "all".into(),
@@ -100,6 +104,8 @@ fn every_key_has_its_meaning() {
             fail_open: false,
             backends: vec![backend("10.0.0.31", UDP, 0, 1, 8_081, &web), backend("fd00::32", UDP, 0, 1, 8_081, &web)],
             questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
     ];
     assert_eq!(intent.services(), services);

@@ -3,7 +3,7 @@
 use super::{FULL, errors, intent, says};
 use lb_userspace::{
     config::{Config, Watched},
-    model::intent::Intent,
+    model::intent::{Intent, Origin},
 };
 
 #[test]
@@ -375,6 +375,9 @@ fn backends_from_a_file() {
     let expected = [("10.0.0.1", 1, false), ("10.0.0.2", 3, true), ("10.0.0.3", 3, true)];
     assert_eq!(told, expected.map(|(address, weight, backup)| (address.to_owned(), weight, backup)));
     assert_eq!(right.watched(), [Watched::new(&file, &std::fs::read_to_string(&file).unwrap())]);
+    assert_eq!(right.services()[0].file.as_deref(), Some(&*file));
+    let origins = right.services()[0].backends.iter().map(|backend| backend.origin.as_deref());
+    assert!(origins.eq([None, Some(&Origin::File), Some(&Origin::File)]));
     for (targets, expected) in [
         (
             "[{}]",

@@ -19,6 +19,12 @@ fn answer(question: &Question, records: &[(&str, u32, RData)]) -> Message {
     answer
 }
 
+/// Whether there are no addresses, for a while.
+fn is_none(found: &Result<Found, Failure>) -> bool {
+    let none = Records::Addresses(BTreeSet::new());
+    matches!(found, Ok(Found { records, ttl }) if *records == none && ttl.as_secs() == NONE_HOLDS.into())
+}
+
 fn a(last: u8) -> RData {
     RData::A(A(Ipv4Addr::new(10, 0, 0, last)))
 }
@@ -58,13 +64,15 @@ fn addresses_are_found_behind_aliases_for_the_shortest_ttl() {
     assert_eq!(records, Records::Addresses(BTreeSet::from([[10, 0, 0, 1].into(), [10, 0, 0, 2].into()])));
     assert_eq!(ttl, Duration::from_secs(30));
     let circle = [(HOST, 30, alias("b.example.com")), ("b.example.com", 30, alias(HOST))];
-    assert!(matches!(found(&answer(&question, &circle), &question), Err(Failure::NoRecord(Kind::A))));
+    assert!(is_none(&found(&answer(&question, &circle), &question)));
 }
 
 #[test]
 fn what_is_no_answer_is_a_failure() {
     let question = Question::new(HOST, Kind::A);
-    assert!(matches!(found(&answer(&question, &[]), &question), Err(Failure::NoRecord(Kind::A))));
+    assert!(is_none(&found(&answer(&question, &[]), &question)));
+    let srv = Question::new(HOST, Kind::Srv);
+    assert!(matches!(found(&answer(&srv, &[]), &srv), Err(Failure::NoRecord)));
     for (code, expected) in [
         (ResponseCode::NXDomain, "the name does not exist (NXDOMAIN)"),
         (ResponseCode::Refused, "the answer is Query Refused"),
@@ -125,4 +133,76 @@ async fn a_long_answer_is_asked_for_by_tcp_and_a_dead_resolver_is_passed_over() 
     server.await.unwrap();
     let records = Records::Addresses(BTreeSet::from([[10, 0, 0, 1].into()]));
     assert_eq!(told.recv().await, Some((question, Ok(Found { records, ttl: Duration::from_secs(60) }))));
+}
+
+/// A resolver that says this to every question by UDP and by TCP; nothing: it is silent. By UDP it cuts off what is too long.
+async fn resolver(say: impl Fn(&Question) -> Option<Message> + Send + Sync + 'static) -> SocketAddr {
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = udp.local_addr().unwrap();
+    let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
+    let said = move |asked: &[u8]| {
+        let asked = Message::from_bytes(asked).unwrap();
+        let mut answer = say(&Question::new(&asked.queries[0].name().to_ascii(), Kind::A))?;
+        answer.metadata.id = asked.metadata.id;
+        Some(answer)
+    };
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        loop {
+            tokio::select! {
+                Ok((length, client)) = udp.recv_from(&mut buffer) => {
+                    let Some(mut answer) = said(&buffer[..length]) else { continue };
+                    if answer.to_vec().unwrap().len() > PAYLOAD.into() {
+                        answer.answers.clear();
+                        answer.metadata.truncation = true;
+                    }
+                    udp.send_to(&answer.to_vec().unwrap(), client).await.unwrap();
+                }
+                Ok((mut stream, _)) = tcp.accept() => {
+                    let mut asked = vec![0; stream.read_u16().await.unwrap().into()];
+                    stream.read_exact(&mut asked).await.unwrap();
+                    let answer = said(&asked).unwrap().to_vec().unwrap();
+                    stream.write_u16(answer.len() as u16).await.unwrap();
+                    stream.write_all(&answer).await.unwrap();
+                }
+            }
+        }
+    });
+    address
+}
+
+async fn asked(nameservers: &[SocketAddr]) -> Outcome {
+    one(nameservers, &Question::new(HOST, Kind::A)).await
+}
+
+#[tokio::test]
+async fn who_fails_is_passed_over_and_who_denies_is_believed() {
+    let code = |code| {
+        move |question: &Question| {
+            let mut failed = answer(question, &[]);
+            failed.metadata.response_code = code;
+            Some(failed)
+        }
+    };
+    let [servfail, refused, nobody] = [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NXDomain].map(code);
+    let (servfail, refused, nobody) = (resolver(servfail).await, resolver(refused).await, resolver(nobody).await);
+    let right = resolver(|question| Some(answer(question, &[(HOST, 60, a(1))]))).await;
+    let silent = resolver(|_| None).await;
+    let found = Records::Addresses(BTreeSet::from([[10, 0, 0, 1].into()]));
+    assert_eq!(asked(&[servfail, refused, right]).await.unwrap().records, found);
+    assert_eq!(asked(&[silent, right]).await.unwrap().records, found);
+    let denied = asked(&[servfail, nobody, right]).await.unwrap_err();
+    assert_eq!(denied, format!("{nobody}: the name does not exist (NXDOMAIN)"));
+    let failed = asked(&[refused, servfail]).await.unwrap_err();
+    assert_eq!(failed, format!("{servfail}: the answer is Server Failure"));
+}
+
+#[tokio::test]
+async fn the_longest_answer_is_taken_whole() {
+    let addresses: Vec<Ipv4Addr> = (0..4_000_u32).map(|number| Ipv4Addr::from(0x0a00_0000 + number)).collect();
+    let records: Vec<_> = addresses.iter().map(|address| (HOST, 0, RData::A(A(*address)))).collect();
+    let long = resolver(move |question| Some(answer(question, &records))).await;
+    let Found { records, ttl } = asked(&[long]).await.unwrap();
+    assert_eq!(records, Records::Addresses(addresses.into_iter().map(Into::into).collect()));
+    assert_eq!(ttl, Duration::ZERO, "who asks again has a bound of its own");
 }

@@ -121,6 +121,31 @@ fn what_is_no_longer_in_the_config_is_forgotten() {
     assert_eq!(discovery.on(seconds(9), 0, &question(), found(&[1], 5)), None);
 }
 
+#[test]
+fn a_family_may_go_as_long_as_the_other_is_there() {
+    let [ipv4, ipv6] = [Kind::A, Kind::Aaaa].map(|kind| Question::new(HOST, kind));
+    let one = |text: &str| Records::Addresses(BTreeSet::from([text.parse().unwrap()]));
+    let none = Records::Addresses(BTreeSet::new());
+    let mut discovery = Discovery::default();
+    discovery.want(&BTreeSet::from([ipv4.clone(), ipv6.clone()]));
+    let mut told = |question: &Question, records: &Records| {
+        let outcome = Ok(Found { records: records.clone(), ttl: seconds(5) });
+        let new = discovery.on(seconds(0), 1, question, outcome);
+        if let Some(new) = &new {
+            discovery.take(question, new.clone());
+        }
+        (new, discovery.known(question).unwrap().error.map(str::to_owned))
+    };
+    let no_a = Some(String::from("the name has no A record"));
+    assert_eq!(told(&ipv4, &none), (None, no_a.clone()), "nothing is known of the other yet");
+    assert_eq!(told(&ipv6, &one("fd00::1")), (Some(one("fd00::1")), None));
+    assert_eq!(told(&ipv4, &none), (Some(none.clone()), None));
+    assert_eq!(told(&ipv4, &one("10.0.0.1")), (Some(one("10.0.0.1")), None));
+    assert_eq!(told(&ipv6, &none), (Some(none.clone()), None));
+    assert_eq!(told(&ipv4, &none), (None, no_a), "the last one stays");
+    assert_eq!(listed(&discovery), ["10.0.0.1"]);
+}
+
 proptest! {
     /// Whatever DNS does: what is in use is the last good answer, and a question is asked again after 1 s at least and 1 h at most.
     #[test]

@@ -45,6 +45,7 @@ pub(super) struct Reader<'r, 't> {
     taken: &'r mut Taken<'t>,
     own: HashMap<(IpAddr, u16), usize>,
     questions: BTreeSet<Question>,
+    of_file: Arc<Origin>,
 }
 
 /// What holds for a backend wherever it is.
@@ -75,7 +76,8 @@ impl<'r, 't> Reader<'r, 't> {
                 _ => front.address.is_some_and(|address| address.is_ipv4() == is_ipv4),
             };
         let kinds = [true, false].into_iter().filter(|is_ipv4| can_be(*is_ipv4)).map(Kind::of_family).collect();
-        Self { front, answers, kinds, taken, own: HashMap::new(), questions: BTreeSet::new() }
+        let (questions, of_file) = (BTreeSet::new(), Arc::new(Origin::File));
+        Self { front, answers, kinds, taken, own: HashMap::new(), questions, of_file }
     }
 
     /// What the entries stand for, each backend with the number of its entry, and whether nothing is wrong with any. Addresses that are
@@ -131,7 +133,8 @@ impl<'r, 't> Reader<'r, 't> {
             return None;
         }
         let common = common(written, weight, Some(port), part);
-        self.backend(spanned, address, common, None, part)
+        let origin = written.is_of_file.then(|| Arc::clone(&self.of_file));
+        self.backend(spanned, address, common, origin, part)
     }
 
     fn by_name(&mut self, spanned: &Written, part: &mut Part<'_, '_>) -> Option<Vec<Backend>> {
@@ -208,7 +211,7 @@ impl<'r, 't> Reader<'r, 't> {
         for kind in self.kinds.clone() {
             let question = Question::new(host, kind);
             self.questions.insert(question.clone());
-            let origin = Arc::new(Origin { host: question, srv: srv.cloned() });
+            let origin = Arc::new(Origin::Name { host: question, srv: srv.cloned() });
             for address in self.answers.addresses(host, kind) {
                 let is_there = self.own.contains_key(&(address, common.port));
                 if is_there || unusable_on_network(address).is_some() {

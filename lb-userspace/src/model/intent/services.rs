@@ -124,7 +124,9 @@ fn service(
         minimum_healthy: minimum_healthy?,
         fail_open: fail_open?,
         backends: backends?,
+        unresolved: !questions.iter().all(|question| answers.has(question)),
         questions,
+        file: written.file.clone(),
     })
 }
 
