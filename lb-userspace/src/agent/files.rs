@@ -59,7 +59,7 @@ impl Agent {
         if files == self.document.files {
             return;
         }
-        if let Err(error) = block_in_place(|| self.document.store.save_files(files.right().clone())) {
+        if let Err(error) = block_in_place(|| self.document.store.save_files(files.right())) {
             let folder = self.document.store.folder().display();
             tracing::warn!(%folder, %error, "cannot keep what files of backends list; should one be wrong at a start, it is refused");
         }

@@ -74,7 +74,7 @@ struct Names {
 #[derive(Serialize, Deserialize)]
 struct Texts {
     version: u32,
-    files: BTreeMap<PathBuf, Arc<str>>,
+    files: BTreeMap<PathBuf, String>,
 }
 
 /// A folder for the state.
@@ -134,13 +134,14 @@ impl Store {
     }
 
     /// What files of backends were when they were last right.
-    pub fn load_files(&self) -> BTreeMap<PathBuf, Arc<str>> {
+    pub fn load_files(&self) -> BTreeMap<PathBuf, String> {
         let known: Option<Texts> = self.load_known(FILES, "what files of backends were before");
         known.map(|known| known.files).unwrap_or_default()
     }
 
     /// Keeps what files of backends are.
-    pub fn save_files(&self, files: BTreeMap<PathBuf, Arc<str>>) -> io::Result<()> {
+    pub fn save_files(&self, files: &BTreeMap<PathBuf, Arc<str>>) -> io::Result<()> {
+        let files = files.iter().map(|(path, text)| (path.clone(), text.to_string())).collect();
         self.write(FILES, &Texts { version: VERSION, files })
     }
 

@@ -50,8 +50,9 @@ pub struct Files {
 
 impl Files {
     /// Of files with what was right of them.
-    pub fn new(right: impl IntoIterator<Item = (PathBuf, Arc<str>)>) -> Self {
-        Self { right: right.into_iter().collect(), held: BTreeMap::new() }
+    pub fn new(right: impl IntoIterator<Item = (PathBuf, impl Into<Arc<str>>)>) -> Self {
+        let right = right.into_iter().map(|(path, text)| (path, text.into())).collect();
+        Self { right, held: BTreeMap::new() }
     }
 
     /// Of those that are in use.

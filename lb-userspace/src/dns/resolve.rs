@@ -52,6 +52,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("the answer can't be read")]
     Malformed,
+    #[error("the answer is cut off")]
+    CutOff,
     #[error("the name does not exist (NXDOMAIN)")]
     NoName,
     #[error("the name has no SRV record")]
@@ -133,6 +135,9 @@ async fn ask(nameserver: SocketAddr, question: &Question) -> Result<Found, Failu
     } else {
         answer
     };
+    if answer.metadata.truncation {
+        return Err(Failure::CutOff);
+    }
     found(&answer, question)
 }
 
