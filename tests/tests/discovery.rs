@@ -9,13 +9,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 use support::{
-    backend_of, failures,
+    TURN, backend_of, failures,
     farm::{Farm, Load, Mode, Requests, backend_ip, service_ips},
     head, lab, serving, status_of, url, wait_for,
 };
-use tests::{Agent, Lab, Layout, LineServer, Lines, Nginx, Zone, curl_many, lb_binary, needs_program, needs_root};
+use tests::{
+    Agent, Lab, Layout, LineServer, Lines, Nginx, Zone, curl_many, lb_binary, needs_program, needs_root, wait_until,
+};
 
 const PORT: u16 = 7000;
 /// Lines that every connection has to have had before a change counts as survived.
@@ -296,6 +300,69 @@ fn requests_to_one_name_reach_hosts_by_their_ports_and_weights() {
     agent.lb(["backend", "undrain", "api", &backend]).unwrap();
     wait_until_serving(&agent, service, &[(at[0], 8001), (at[1], 8002), (at[2], 8003)]);
     assert!(agent.lb(["changes"]).unwrap().stdout.starts_with("no changes"));
+}
+
+/// Says that something is done, also when a test fails before.
+struct Done<'d>(&'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn new_hosts_of_srv_records_take_over_without_a_gap() {
+    const TEST: &str = "new_hosts_of_srv_records_take_over_without_a_gap";
+    if !needs_root(TEST) || !needs_program(TEST, "knotd") {
+        return;
+    }
+    // Each time by hosts of another name, so that nobody is known when the SRV records are others.
+    let records = |lab: &Lab, name: &str, number: usize| {
+        let port = 8001 + number;
+        format!(
+            "_http._tcp.example.com. SRV 10 1 {port} {name}.example.com.\n{name}.example.com. A {}\n",
+            ip(lab, number)
+        )
+    };
+    let mut site = Site::up(2, |lab| records(lab, "first", 0));
+    let (service, at) = (site.service(), [0, 1].map(|number| ip(&site.lab, number)));
+    let config = site.config("[[service.backend]]\nsrv = \"_http._tcp.example.com\"\n");
+    let agent = Agent::start(site.lab.balancer(), &config).unwrap();
+    wait_until_serving(&agent, service, &[(at[0], 8001)]);
+    let done = AtomicBool::new(false);
+    let replies = thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let mut replies = Vec::new();
+            while !done.load(Ordering::SeqCst) {
+                replies.extend(curl_many(site.lab.client(), &url(service), 20).unwrap());
+            }
+            replies
+        });
+        let _done = Done(&done);
+        for (name, number) in [("second", 1), ("third", 0), ("fourth", 1)] {
+            site.zone.set(&records(&site.lab, name, number)).unwrap();
+            wait_until_serving(&agent, service, &[(at[number], 8001 + number as u16)]);
+        }
+        // Hosts that are nowhere: who had the flows has them.
+        site.zone.set("_http._tcp.example.com. SRV 10 1 8001 nowhere.example.com.\n").unwrap();
+        wait_for(&agent, "the host is unknown", |status| {
+            let names = status_of(status, service)["names"].as_array().unwrap();
+            names.iter().any(|name| name["name"] == "nowhere.example.com" && name["error"].is_string())
+        });
+        let seen = site.web[1].served().unwrap().len();
+        wait_until(TURN, "requests go on", || (site.web[1].served().unwrap().len() > seen + 50).then_some(())).unwrap();
+        done.store(true, Ordering::SeqCst);
+        requests.join().unwrap()
+    });
+    assert!(failures(&replies).is_empty(), "{:?}", failures(&replies));
+    // The root as the host: decidedly nowhere.
+    site.zone.set("_http._tcp.example.com. SRV 0 0 0 .\n").unwrap();
+    wait_for(&agent, "nobody is there", |status| {
+        let names = status_of(status, service)["names"].as_array().unwrap();
+        names.len() == 1 && names[0]["records"].as_array().unwrap().is_empty() && names[0]["error"].is_null()
+    });
+    assert_eq!(failures(&curl_many(site.lab.client(), &url(service), 1).unwrap()).len(), 1);
 }
 
 #[test]
