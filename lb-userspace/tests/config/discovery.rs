@@ -43,7 +43,8 @@ fn backends(intent: &Intent) -> Vec<(String, u32, u32, Option<String>)> {
     backends
         .map(|backend| {
             let place = format!("{}:{}", backend.endpoint.ip(), backend.endpoint.port());
-            let name = backend.origin.as_ref().and_then(|origin| origin.questions().last()).map(|host| host.name.clone());
+            let name =
+                backend.origin.as_ref().and_then(|origin| origin.questions().last()).map(|host| host.name.clone());
             (place, backend.weight, backend.tier, name)
         })
         .collect()
