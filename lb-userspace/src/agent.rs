@@ -6,6 +6,7 @@ mod answers;
 mod cache;
 mod changes;
 mod diff;
+mod discovery;
 mod document;
 mod drain;
 mod explain;
@@ -25,7 +26,10 @@ pub use document::Document;
 
 use crate::{
     api::{self, Command, Refusal, Tcp},
-    dns::listen::{Counts, Listener},
+    dns::{
+        listen::{Counts, Listener},
+        resolve::Resolved,
+    },
     kernel::{
         announce::Announcer,
         load::{self, Pins},
@@ -94,12 +98,14 @@ pub async fn run(
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
     let (asked, mut questions) = mpsc::channel(ASKED);
+    let (resolved, mut names) = mpsc::channel(discovery::TOLD);
     let (commands, mut commanded) = mpsc::channel(16);
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let prober = Prober::new(sockets, results);
-    let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, asked).await?;
+    let (document, intent) = discovery::ask_first(document, intent).await;
+    let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, (asked, resolved)).await?;
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
@@ -127,8 +133,10 @@ pub async fn run(
             }
             _ = looks.tick() => {
                 agent.look_at_files().await;
+                agent.ask_names();
                 continue;
             }
+            Some(first) = names.recv() => agent.resolved(first, &mut names).await,
             Some(command) = commanded.recv() => agent.command(command).await,
             _ = reload.recv() => agent.reload().await,
             _ = terminate.recv() => break,
@@ -203,6 +211,7 @@ struct Agent {
     negatives: Negatives,
     listener: Option<JoinHandle<()>>,
     asked: mpsc::Sender<Asked>,
+    resolved: mpsc::Sender<Resolved>,
     counts: Arc<Counts>,
     supervisor: Supervisor,
     /// The last reload was refused, so that the config in use is not the one in the file.
@@ -216,7 +225,7 @@ impl Agent {
         (pins, announcer): (Pins, Option<Announcer>),
         netlink: Netlink,
         prober: Arc<Prober>,
-        asked: mpsc::Sender<Asked>,
+        (asked, resolved): (mpsc::Sender<Asked>, mpsc::Sender<Resolved>),
     ) -> Result<Self> {
         let (mut ebpf, mut maps) = block_in_place(|| load::load(Some(&pins), intent.limits()))?;
         log::forward(&mut ebpf);
@@ -260,6 +269,7 @@ impl Agent {
             negatives: Negatives::default(),
             listener: None,
             asked,
+            resolved,
             counts: Arc::default(),
             supervisor: Supervisor::from_environment(),
             refused: false,
@@ -279,6 +289,8 @@ impl Agent {
         agent.settle()?;
         agent.attach_at_start().await?;
         agent.listen(listener);
+        agent.keep_names();
+        agent.note_files(&[]);
         Ok(agent)
     }
 

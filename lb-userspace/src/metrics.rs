@@ -102,6 +102,14 @@ metrics! {
                 samples.add(&[&service.name], service.changed_slots as u64);
             }
         };
+    "lb_service_discovery_failures" Gauge &["service"], "Names and files of a service's backends that fail now; what they said last holds.",
+        |status, samples| {
+            for service in &status.services {
+                let names = service.names.iter().filter(|name| name.error.is_some()).count();
+                let files = service.backends_file.iter().filter(|file| file.error.is_some()).count();
+                samples.add(&[&service.name], (names + files) as u64);
+            }
+        };
     "lb_backend_packets_total" Counter BACKEND, "Packets sent to a backend.",
         |status, samples| samples.backends(status, |backend| Some(backend.packets));
     "lb_backend_bytes_total" Counter BACKEND, "Bytes of the frames sent to a backend.",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 /// The state of everything.
@@ -87,6 +88,34 @@ pub struct ServiceStatus {
     pub bytes: u64,
     /// Its backends; those that are no longer in the config but still have flows come last.
     pub backends: Vec<BackendStatus>,
+    /// What DNS is asked for its backends.
+    pub names: Vec<NameStatus>,
+    /// The file that lists backends of it, if there is one.
+    pub backends_file: Option<FileStatus>,
+}
+
+/// A watched file of backends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, so that what it has listed before holds.
+    pub error: Option<String>,
+}
+
+/// A question to DNS whose answer is backends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// The name.
+    pub name: String,
+    /// The type: `A`, `AAAA` or `SRV`.
+    pub kind: String,
+    /// The records in use: addresses, or priority, weight, port and host.
+    pub records: Vec<String>,
+    /// How many seconds ago DNS has answered last, if ever.
+    pub resolved_seconds: Option<u64>,
+    /// Why the last try has failed, or its answer can't be used.
+    pub error: Option<String>,
 }
 
 /// What `lb health` tells.
@@ -129,6 +158,10 @@ pub struct TargetStatus {
     pub last_output: Option<String>,
     /// The certificate that was shown last.
     pub certificate: Option<Certificate>,
+    /// The names whose answers it is from, if it is a backend by name.
+    pub names: Vec<NameStatus>,
+    /// The files that list it, if it is a backend of one.
+    pub files: Vec<FileStatus>,
     /// Its last turns, the latest first.
     pub turns: Vec<TurnStatus>,
 }
@@ -157,6 +190,12 @@ pub struct TurnStatus {
 pub struct BackendStatus {
     /// Its address and port; port 0: any.
     pub address: SocketAddr,
+    /// The host that it is an address of, if it is written so.
+    pub host: Option<String>,
+    /// The name whose SRV records have the host, if they do.
+    pub srv: Option<String>,
+    /// The file that lists it, if one does.
+    pub file: Option<PathBuf>,
     /// Its configured weight.
     pub weight: u32,
     /// What its check says.
@@ -199,6 +238,29 @@ pub struct BackendStatus {
     pub packets: u64,
     /// Bytes of their frames.
     pub bytes: u64,
+}
+
+impl BackendStatus {
+    /// What it does, in a word.
+    pub fn state(&self) -> String {
+        match self {
+            Self { leaving: true, .. } => "leaving".into(),
+            Self { drained: true, .. } => "drained".into(),
+            Self { draining: true, .. } => "draining".into(),
+            Self { disabled: true, .. } => "disabled".into(),
+            Self { backup: true, serving: false, health: State::Up, .. } => "backup".into(),
+            _ => self.health.to_string(),
+        }
+    }
+
+    /// How it came to be one, if it is not written in the config itself.
+    pub fn found_by(&self) -> Option<String> {
+        let host = self.host.as_ref().map(|host| {
+            let srv = self.srv.iter().map(|srv| format!(", by {srv}")).collect::<String>();
+            format!("host {host}{srv}")
+        });
+        host.or_else(|| Some(format!("file {}", self.file.as_ref()?.display())))
+    }
 }
 
 /// DNS.

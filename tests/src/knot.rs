@@ -3,10 +3,12 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 
 use crate::{Host, Running, questions::Question, wait_until};
 
@@ -66,5 +68,75 @@ impl Knot {
     #[must_use]
     pub fn log(&self) -> String {
         self.0.log()
+    }
+}
+
+/// A Knot at a host's IPv4 address that answers for one zone, whose records come and go, and so does it.
+#[derive(Debug)]
+pub struct Zone {
+    host: Host,
+    name: String,
+    folder: PathBuf,
+    serial: u32,
+    running: Option<Running>,
+}
+
+impl Zone {
+    /// Starts one with records as in a zone's file, whose TTL is one second.
+    pub fn start(host: &Host, name: &str, records: &str) -> Result<Self> {
+        let folder = host.belongings().unique_path(host.role(), "-zone");
+        fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let (address, folder_text) = (host.ipv4(), folder.display());
+        let config = format!(
+            "server:\n  listen: \"{address}@53\"\n  rundir: {folder_text}\ndatabase:\n  storage: {folder_text}\n\
+             log:\n  - target: stderr\n    any: info\n\
+             template:\n  - id: default\n    storage: {folder_text}\n    journal-content: none\n    zonefile-sync: -1\n\
+             zone:\n  - domain: {name}\n    file: zone\n"
+        );
+        fs::write(folder.join("knot.conf"), config).with_context(|| format!("writing into {}", folder.display()))?;
+        let mut zone = Self { host: host.clone(), name: name.into(), folder, serial: 0, running: None };
+        zone.write(records)?;
+        zone.start_again()?;
+        Ok(zone)
+    }
+
+    /// Has it answer with other records, in its time.
+    pub fn set(&mut self, records: &str) -> Result<()> {
+        self.write(records)?;
+        self.running.as_ref().map_or(Ok(()), |running| running.signal(Signal::SIGHUP))
+    }
+
+    /// Ends it at once.
+    pub fn stop(&mut self) -> Result<()> {
+        self.running.take().map_or(Ok(()), |running| running.kill())
+    }
+
+    /// Starts it after [`Zone::stop`].
+    pub fn start_again(&mut self) -> Result<()> {
+        let config = self.folder.join("knot.conf").display().to_string();
+        let running = self.host.spawn(["knotd", "-c", &config])?;
+        let address = self.host.ipv4();
+        self.host.inside(|| -> Result<()> {
+            let socket = UdpSocket::bind((address, 0))?;
+            socket.connect((address, 53))?;
+            socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+            wait_until(READY, "Knot answered", || {
+                let _ = socket.send(&Question::new(&self.name, Question::A).message(1));
+                socket.recv(&mut [0; 512]).ok()
+            })
+            .with_context(|| format!("{running} says{}", running.log_tail()))?;
+            Ok(())
+        })??;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    fn write(&mut self, records: &str) -> Result<()> {
+        self.serial += 1;
+        let Self { name, serial, .. } = self;
+        let text =
+            format!("$TTL 1\n{name}. SOA a.{name}. b.{name}. {serial} 60 60 60 1\n{name}. NS a.{name}.\n{records}");
+        let path = self.folder.join("zone");
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 }

@@ -65,7 +65,7 @@ pub use dig::{DigAnswer, Record, dig, drill, kdig};
 pub use frame_socket::FrameSocket;
 pub use host::{Host, Interface};
 pub use iperf::{Amount, Transfer, iperf};
-pub use knot::Knot;
+pub use knot::{Knot, Zone};
 pub use lab::Lab;
 pub use layout::Layout;
 pub use leftovers::remove_kept;

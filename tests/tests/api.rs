@@ -106,7 +106,7 @@ fn over_tcp_it_answers_whom_it_knows_and_nobody_else() {
     let first = site.backends(site.services()[0])[0];
     let path = format!("/v1/services/web4/backends/{first}");
     let patched = asks(&path, &["--request", "PATCH", "--data", "{\"weight\": 5}"]);
-    assert_eq!(patched, (200, "{\"changed\":true,\"stale\":[]}".into()));
+    assert_eq!(patched, (200, "{\"changed\":true,\"stale\":[],\"wrong_files\":[]}".into()));
     let status = site.agent.status().unwrap();
     assert_eq!(backend_of(&status, site.services()[0], first)["weight"], 5);
     let of6 = site.backends(site.services()[1])[0];

@@ -603,17 +603,104 @@ fn backends_of_a_watched_file() {
     wait_until_serving(&agent, &web, &[1, 2]);
 
     // A wrong one changes nothing, nor does one that is gone; each is complained about once.
-    let complaints = || agent.running().log().matches("not reloaded, nothing is changed").count();
+    let is_told = |what: &str| {
+        let status = wait_for(&agent, what, |status| {
+            let error = &status_of(status, web.0)["backends_file"]["error"];
+            error.as_str().is_some_and(|error| error.contains(what))
+        });
+        assert_eq!(serving(&status, web.0), [web.1[1], web.1[2]].into());
+        assert_eq!(agent.running().log().matches(what).count(), 1, "{}", agent.running().log());
+    };
     write("[{\"targets\": [\"nobody\"]}]");
-    wait_until(TURN, "the wrong file was seen", || (complaints() == 1).then_some(())).unwrap();
-    assert!(agent.running().log().contains("target `nobody` is not an IP address"), "{}", agent.running().log());
+    is_told("target `nobody` is not an IP address");
     fs::remove_file(&file).unwrap();
-    let is_missed = || agent.running().log().contains("cannot look for changes").then_some(());
-    wait_until(TURN, "the missing file was seen", is_missed).unwrap();
-    assert_eq!(serving(&agent.status().unwrap(), web.0), [web.1[1], web.1[2]].into());
+    is_told("No such file or directory");
     targets(&[0, 2]);
     wait_until_serving(&agent, &web, &[0, 2]);
-    assert_eq!(complaints(), 1, "{}", agent.running().log());
     let replies = curl_many(lab.client(), &url(web.0), 20).unwrap();
     assert_eq!(failures(&replies), Vec::<&Reply>::new());
+}
+
+#[test]
+fn a_wrong_file_holds_up_nobody_else() {
+    if !needs_root("a_wrong_file_holds_up_nobody_else") {
+        return;
+    }
+    let lab = lab_of(2, 3);
+    let _servers: Vec<_> = lab.backends().iter().map(|host| Nginx::start(host, &[80]).unwrap()).collect();
+    let services = [at(&lab, 0, 80), at(&lab, 1, 80)];
+    let [one, two] = &services;
+    let files = ["one.json", "two.json"].map(|name| lab.folder().join(name));
+    let write = |number: usize, text: &str| {
+        let new = files[number].with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &files[number]).unwrap();
+    };
+    let list = |number: usize, backends: &[usize]| {
+        let targets: Vec<_> = backends.iter().map(|backend| services[number].1[*backend].to_string()).collect();
+        write(number, &format!("[{{\"targets\": {targets:?}}}]"));
+    };
+    let service = |number: usize, name: &str| {
+        let text = of_service(&lab, name, number as u8, "tcp", 80, "check = \"web\"");
+        text.split_once("[[service.backend]]").unwrap().0.to_owned() + &format!("backends_file = {:?}\n", files[number])
+    };
+    let config = head(&lab) + "port = 80\n" + &service(0, "one") + &service(1, "two");
+    list(0, &[0]);
+    list(1, &[0]);
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    wait_until_serving(&agent, one, &[0]);
+    wait_until_serving(&agent, two, &[0]);
+    let file_of = |status: &Value, number: usize| status_of(status, services[number].0)["backends_file"].clone();
+    let wait_for_error = |agent: &Agent, number: usize, what: &str| {
+        wait_for(agent, what, |status| {
+            file_of(status, number)["error"].as_str().is_some_and(|error| error.contains(what))
+        })
+    };
+
+    // One whose JSON is none, then one that is wrong only as a part of the config.
+    let other_port = format!("[{{\"targets\": [\"{}:81\"]}}]", one.1[1].ip());
+    for (number, (text, what)) in
+        [("[", "EOF while parsing"), (&*other_port, "backend port 81 is not the service's port 80")].iter().enumerate()
+    {
+        write(0, text);
+        wait_for_error(&agent, 0, what);
+        // The other one's changes, reloads and changes by command go on.
+        list(1, &[1, 2]);
+        wait_until_serving(&agent, two, &[1, 2]);
+        let backend = two.1[1].to_string();
+        agent.lb(["backend", "drain", "two", &backend]).unwrap();
+        wait_until_serving(&agent, two, &[2]);
+        let said = agent.attempt_lb(["apply"]).unwrap();
+        assert!(said.status.success() && said.stderr.contains(what), "{said:?}");
+        agent.lb(["backend", "undrain", "two", &backend]).unwrap();
+        agent.reload(&config.replace("fall = 2", &format!("fall = {}", 3 + number))).unwrap();
+        list(1, &[0, 1]);
+        wait_until_serving(&agent, two, &[0, 1]);
+        let status = wait_until_serving(&agent, one, &[0]);
+        assert_eq!(file_of(&status, 1)["error"], Value::Null);
+        assert_eq!(backend_of(&status, one.0, one.1[0])["file"], *files[0].to_str().unwrap());
+        let text = agent.lb(["status"]).unwrap().stdout;
+        assert!(text.contains("one.json: wrong now, what it listed before holds: "), "{text}");
+        let text = agent.lb(["health", "one"]).unwrap().stdout;
+        assert!(text.contains("one.json: wrong now, what it listed before holds: "), "{text}");
+    }
+    assert!(agent.running().log().contains("what the file listed before holds: "), "{}", agent.running().log());
+
+    // It also holds for an agent that is started while the file is wrong, but not for a config that names it for the first time.
+    agent.terminate().unwrap();
+    let agent = Agent::start(lab.balancer(), &config).unwrap();
+    wait_for_error(&agent, 0, "backend port 81");
+    wait_until_serving(&agent, one, &[0]);
+    wait_until_serving(&agent, two, &[0, 1]);
+    fs::write(lab.folder().join("three.json"), "[").unwrap();
+    let named = config.replace("one.json", "three.json");
+    let path = lab.folder().join("named.toml");
+    fs::write(&path, named).unwrap();
+    let refused = agent.attempt_lb(["apply", path.to_str().unwrap()]).unwrap();
+    assert!(!refused.status.success() && refused.stderr.contains("three.json: EOF"), "{refused:?}");
+
+    // It is right again.
+    list(0, &[0, 1, 2]);
+    wait_until_serving(&agent, one, &[0, 1, 2]);
+    wait_for(&agent, "nothing is wrong", |status| (0..2).all(|number| file_of(status, number)["error"].is_null()));
 }

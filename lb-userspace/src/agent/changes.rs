@@ -1,20 +1,23 @@
 //! Changes by command, and another config: read, checked, kept, and only then taken up.
 
 use super::{
-    Agent,
+    Agent, discovery,
     document::{Document, milliseconds},
 };
 use crate::{
-    api::{ChangeList, ChangeStatus, Done, Export, Kind, Refusal, StaleStatus},
+    api::{ChangeList, ChangeStatus, Done, Export, FoundStatus, Kind, Refusal, StaleStatus},
     changes::{
         Changes, Edited, Merged, Stale,
         document::{Document as Editable, Misfit},
-        edit::Edit,
+        edit::{Edit, as_in_commands},
         state::{Replacement, Store},
     },
-    config::{Config, ConfigErrors, read_text},
+    config::{Config, ConfigErrors, Files, read_text},
     kernel::KernelError,
-    model::intent::{DRAIN_SECONDS, Intent},
+    model::{
+        discovery::Discovery,
+        intent::{DRAIN_SECONDS, Intent, Origin},
+    },
 };
 use anyhow::{Error, Result};
 use std::{
@@ -44,12 +47,30 @@ impl Agent {
             return done;
         }
         let with = block_in_place(|| self.document.changes.with(&self.document.text, edit.clone(), milliseconds()));
-        let changes = match with.map_err(|misfit| refusal_of(&misfit))? {
+        let changes = match with.map_err(|misfit| self.not_written(&edit).unwrap_or_else(|| refusal_of(&misfit)))? {
             Edited::Nothing => return Ok(self.done(false)),
             Edited::Changes(changes) => changes,
         };
         tracing::info!("change by command: {edit}");
         self.take_changes(changes).await
+    }
+
+    /// Why a backend can't be changed or removed that is there, but not in the config's own text.
+    fn not_written(&self, edit: &Edit) -> Option<Refusal> {
+        let (Edit::SetWeight { service, backend, .. } | Edit::RemoveBackend { service, backend }) = edit else {
+            return None;
+        };
+        let by = match self.intent.backend(service, *backend)?.origin.as_deref()? {
+            Origin::Name { host, srv: None } => format!("host = \"{}\" of the config", host.name),
+            Origin::Name { srv: Some(srv), .. } => format!("the SRV records of {}", srv.name),
+            Origin::File => "the service's backends_file".into(),
+        };
+        let backend = as_in_commands(*backend);
+        let error = format!(
+            "nothing was changed: service `{service}` has backend {backend} by {by}; change it there, or use `lb backend drain` or \
+             `disable`"
+        );
+        Some(Refusal::new(Kind::Conflict, error))
     }
 
     /// Drains a backend, disables it or takes that back without reading the config again, which may be long: nothing else goes by it,
@@ -104,8 +125,7 @@ impl Agent {
     }
 
     async fn take_changes(&mut self, changes: Changes) -> Result<Done, Refusal> {
-        let Document { path, text, .. } = &self.document;
-        let meant = block_in_place(|| changes.intent(text, path));
+        let meant = block_in_place(|| self.document.intent_with(&changes, &self.document.text));
         let (intent, merged) = meant.map_err(|errors| Refusal::new(Kind::Invalid, errors.without_lines()))?;
         let is_new = |id: u64| self.document.changes.list().iter().all(|change| change.id != id);
         if let Some(Stale { reason, .. }) = merged.stale.iter().find(|stale| is_new(stale.id)) {
@@ -173,7 +193,7 @@ impl Agent {
     }
 
     async fn try_text(&mut self, text: String) -> Result<()> {
-        let (intent, merged) = block_in_place(|| self.document.changes.intent(&text, &self.document.path))?;
+        let (intent, merged) = block_in_place(|| self.document.intent(&text))?;
         self.take_intent(intent).await?;
         self.document.text = text;
         self.note_stale(merged);
@@ -198,7 +218,7 @@ impl Agent {
     fn done(&self, changed: bool) -> Done {
         let stale =
             self.document.stale.iter().map(|Stale { id, reason }| StaleStatus { id: *id, reason: reason.to_string() });
-        Done { changed, stale: stale.collect() }
+        Done { changed, stale: stale.collect(), wrong_files: self.wrong_files() }
     }
 
     /// The changes that were made by command.
@@ -222,18 +242,53 @@ impl Agent {
 
     /// The config with the changes in it.
     pub(super) fn export(&self, with_secret: bool) -> Result<Export, Refusal> {
-        let text = self.document.merged().text;
+        let merged = self.document.merged().text;
+        let (text, found) = (without_found(&merged), self.found()?);
+        let lines = found.iter().map(|found| format!("{FOUND_LINE}{found}\n")).collect::<String>();
+        let header = if lines.is_empty() { lines } else { format!("{FOUND}{lines}") };
         if with_secret {
-            return Ok(Export { config: text, left_out: Vec::new() });
+            return Ok(Export { config: header + text, left_out: Vec::new(), found });
         }
-        let mut document = Editable::read(&text).map_err(|misfit| refusal_of(&misfit))?;
+        let mut document = Editable::read(text).map_err(|misfit| refusal_of(&misfit))?;
         let left_out: Vec<String> = document.redact().into_iter().map(Into::into).collect();
         if left_out.is_empty() {
-            return Ok(Export { config: text, left_out });
+            return Ok(Export { config: header + text, left_out, found });
         }
-        let header = format!("# Left out: {}. `lb export --with-secret` has them too.\n", left_out.join(", "));
-        Ok(Export { config: header + &document.text(), left_out })
+        let secrets = format!("# Left out: {}. `lb export --with-secret` has them too.\n", left_out.join(", "));
+        Ok(Export { config: secrets + &header + &document.text(), left_out, found })
     }
+
+    /// The backends that the config has by a name or a file.
+    fn found(&self) -> Result<Vec<FoundStatus>, Refusal> {
+        let mut found = Vec::new();
+        let services = self.intent.services().iter();
+        for service in services.filter(|service| service.backends.iter().any(|backend| backend.origin.is_some())) {
+            let status = self.service_status(service).map_err(|error| Refusal::failed(&error))?;
+            found.extend(status.backends.iter().filter_map(|backend| {
+                Some(FoundStatus {
+                    service: service.name.clone(),
+                    address: as_in_commands(backend.address),
+                    by: backend.found_by()?,
+                    weight: backend.weight,
+                    state: backend.state(),
+                })
+            }));
+        }
+        Ok(found)
+    }
+}
+
+/// What tells in an exported config of backends that are not written in it: comments, so that it is a config.
+const FOUND: &str = "# By name or from a file, as of this export, and so not written below:\n";
+const FOUND_LINE: &str = "#   ";
+
+/// A text without what an earlier export has told.
+fn without_found(text: &str) -> &str {
+    let Some(mut rest) = text.strip_prefix(FOUND) else { return text };
+    while rest.starts_with(FOUND_LINE) {
+        rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+    rest
 }
 
 fn refusal_of(misfit: &Misfit) -> Refusal {
@@ -258,15 +313,12 @@ pub(super) fn refused(error: &Error) -> Refusal {
 /// Reads a config and the changes that are kept for it; `state` says where, with what is written in the config.
 pub fn open(path: &Path, state: impl FnOnce(Option<&str>) -> PathBuf) -> Result<(Document, Intent)> {
     let text = read_text(path)?;
-    let config = Config::of_text(&text, path)?;
-    let written = config.file().state.as_ref().map(|state| state.get_ref().as_str());
-    let store = Store::new(&state(written));
+    let written = Config::state_in(&text, path)?;
+    let store = Store::new(&state(written.as_deref()));
     let changes = store.load()?;
-    let (intent, stale) = if changes.list().is_empty() {
-        (Intent::new(&config)?, Vec::new())
-    } else {
-        let (intent, merged) = changes.intent(&text, path)?;
-        (intent, merged.stale)
-    };
-    Ok((Document { path: path.into(), text, store, changes, stale }, intent))
+    let (names, files) = (Discovery::inherited(store.load_names()), Files::new(store.load_files()));
+    let mut document = Document { path: path.into(), text, store, changes, stale: Vec::new(), names, files };
+    let (intent, merged) = discovery::first(&mut document)?;
+    document.stale = merged.stale;
+    Ok((document, intent))
 }

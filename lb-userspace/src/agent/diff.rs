@@ -26,7 +26,7 @@ const PLANS: usize = 1_000;
 impl Agent {
     /// What this text as the config would change. What was not probed before is taken for up.
     pub(super) async fn diff(&self, text: &str) -> Result<Diff, Refusal> {
-        let meant = block_in_place(|| self.document.changes.intent(text, &self.document.path));
+        let meant = block_in_place(|| self.document.intent(text));
         let (intent, merged) = meant.map_err(|errors| Refusal::new(Kind::Invalid, errors.to_string()))?;
         let (conditions, interfaces) = self.conditions_with(&intent).await.map_err(|error| refused(&error))?;
         let (lines, steps) =

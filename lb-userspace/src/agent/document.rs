@@ -1,9 +1,13 @@
 //! The config's document: the text that is in effect, and the changes made by command that are put onto it.
 
-use crate::changes::{
-    Change, Changes, Merged, Stale,
-    edit::{BackendState, Edit},
-    state::Store,
+use crate::{
+    changes::{
+        Change, Changes, Found, Merged, Stale,
+        edit::{BackendState, Edit},
+        state::Store,
+    },
+    config::{ConfigErrors, Files},
+    model::{discovery::Discovery, intent::Intent},
 };
 use std::{
     net::SocketAddr,
@@ -24,9 +28,23 @@ pub struct Document {
     pub changes: Changes,
     /// Those of them that are not in effect.
     pub stale: Vec<Stale>,
+    /// What DNS has answered for the names of backends.
+    pub names: Discovery,
+    /// What files of backends were when they were last right.
+    pub files: Files,
 }
 
 impl Document {
+    /// What a text means in place of the one that is in effect.
+    pub fn intent(&self, text: &str) -> Result<(Intent, Merged), ConfigErrors> {
+        self.intent_with(&self.changes, text)
+    }
+
+    /// The same with other changes.
+    pub fn intent_with(&self, changes: &Changes, text: &str) -> Result<(Intent, Merged), ConfigErrors> {
+        self.files.fit(|files| changes.intent(text, &self.path, Found { files, answers: self.names.answers() }))
+    }
+
     /// The text with the changes.
     pub fn merged(&self) -> Merged {
         let mut fitting = self.changes.clone();

@@ -7,15 +7,16 @@ use crate::{
         certificate::Certificate,
         health::{Change, Failure, Health},
         history::Turn,
-        intent::{Check, Kind, Target},
+        intent::{Backend, Check, Kind, Origin, Target},
         load::{Load, Voice, slow_start},
     },
     probe::Probed,
-    status::{HealthReport, TargetStatus, TurnStatus},
+    status::{FileStatus, HealthReport, NameStatus, TargetStatus, TurnStatus},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -76,6 +77,7 @@ impl Agent {
     /// The health of all targets, or of those of a service, a DNS name, an address or one target.
     pub(super) fn health_report(&self, of: Option<&str>) -> Result<HealthReport, Refusal> {
         let users = self.users();
+        let (origins, files) = (self.origins(), self.files_of_targets());
         let address: Option<SocketAddr> = of.and_then(|of| of.parse().ok());
         let ip: Option<IpAddr> = of.and_then(|of| of.parse().ok());
         let is_wanted = |target: &Target, used_by: &[String]| match (of, address, ip) {
@@ -89,7 +91,13 @@ impl Agent {
         let nobody = Vec::new();
         let of_all = targets.into_iter().map(|target| (target, users.get(target).unwrap_or(&nobody)));
         let shown = of_all.filter(|(target, used_by)| is_wanted(target, used_by));
-        let targets: Vec<_> = shown.filter_map(|(target, used_by)| self.target_status(target, used_by)).collect();
+        let targets: Vec<_> = shown
+            .filter_map(|(target, used_by)| {
+                let origins = origins.get(target).into_iter().flatten().copied();
+                let files = files.get(target).into_iter().flatten().filter_map(|path| self.file_status(path));
+                self.target_status(target, used_by, (self.names_of(origins), files.collect()))
+            })
+            .collect();
         match of {
             Some(of) if targets.is_empty() => Err(Refusal::not_found(format!(
                 "nothing that is checked is called `{of}`; write the name of a service or of a DNS name, an address, or an \
@@ -117,7 +125,35 @@ impl Agent {
         users
     }
 
-    fn target_status(&self, target: &Target, used_by: &[String]) -> Option<TargetStatus> {
+    /// The names that targets come by, if they do.
+    fn origins(&self) -> BTreeMap<&Target, Vec<&Origin>> {
+        let mut origins: BTreeMap<&Target, Vec<&Origin>> = BTreeMap::new();
+        for backend in self.intent.services().iter().flat_map(|service| &service.backends) {
+            for target in backend.targets().filter(|_| backend.origin.is_some()) {
+                origins.entry(target).or_default().extend(backend.origin.as_deref());
+            }
+        }
+        origins
+    }
+
+    /// The files that list targets, if some do.
+    fn files_of_targets(&self) -> BTreeMap<&Target, BTreeSet<&Path>> {
+        let mut files: BTreeMap<&Target, BTreeSet<&Path>> = BTreeMap::new();
+        for service in self.intent.services() {
+            let of_file = |backend: &&Backend| matches!(backend.origin.as_deref(), Some(Origin::File));
+            for target in service.backends.iter().filter(of_file).flat_map(Backend::targets) {
+                files.entry(target).or_default().extend(service.file.as_deref());
+            }
+        }
+        files
+    }
+
+    fn target_status(
+        &self,
+        target: &Target,
+        used_by: &[String],
+        (names, files): (Vec<NameStatus>, Vec<FileStatus>),
+    ) -> Option<TargetStatus> {
         let record = self.health.get(target)?;
         let (now, health) = (self.now(), &record.health);
         let ago = |at: Duration| now.saturating_sub(at).as_secs();
@@ -140,6 +176,8 @@ impl Agent {
             last_failure: health.last().and_then(Result::err).map(|failure| failure.to_string()),
             last_output: last.and_then(|last| last.output.as_deref()).map(Into::into),
             certificate: last.and_then(|last| last.certificate.as_deref()).cloned(),
+            names,
+            files,
             turns: self.history.of(target).map(|turn| turn_status(turn, now)).collect(),
         })
     }

@@ -56,11 +56,14 @@ impl Agent {
         }
         self.index = Index::new(&self.intent);
         self.renewed = true;
+        self.note_files(before.watched());
         self.note_leaving(&before);
         self.note_drains();
         self.warn_of_sizes();
         self.keep_probes();
         self.look_up_ways().await;
+        self.document.names.want(self.intent.questions());
+        self.ask_names();
         Ok(())
     }
 

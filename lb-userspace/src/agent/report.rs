@@ -9,7 +9,7 @@ use crate::{
         desired::{Share, Wanted},
         flows::has_flows,
         health::{Health, State},
-        intent::{self, Kind, Service, Target},
+        intent::{self, Kind, Origin, Service, Target},
         pool::Pool,
         reach::{narrow, reach},
     },
@@ -74,7 +74,7 @@ impl Agent {
         })
     }
 
-    fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
+    pub(super) fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
         let known = self.actual.services.get(&service.endpoint);
         let table = known.and_then(|known| known.table.as_ref());
         let serving = serving(known);
@@ -98,6 +98,8 @@ impl Agent {
             packets: backends.iter().map(|backend| backend.packets).sum(),
             bytes: backends.iter().map(|backend| backend.bytes).sum(),
             backends,
+            names: self.names_status(service.questions.iter()),
+            backends_file: service.file.as_deref().and_then(|path| self.file_status(path)),
         })
     }
 
@@ -117,7 +119,17 @@ impl Agent {
         let draining = self.conditions.drains.get(&(key.service, key.own));
         let now = self.now();
         let left = draining.and_then(|draining| draining.deadline).map(|deadline| deadline.saturating_sub(now));
+        let (host, srv, file) = match backend.origin.as_deref() {
+            Some(Origin::Name { host, srv }) => {
+                (Some(host.name.clone()), srv.as_ref().map(|srv| srv.name.clone()), None)
+            }
+            Some(Origin::File) => (None, None, service.file.clone()),
+            None => (None, None, None),
+        };
         Ok(BackendStatus {
+            host,
+            srv,
+            file,
             weight: backend.weight,
             health: health.state(),
             since_seconds: health.changed().map(|changed| now.saturating_sub(changed).as_secs()),
@@ -126,7 +138,7 @@ impl Agent {
             certificate: last.and_then(|last| last.certificate.as_deref()).cloned(),
             agent_says: self.agent_of(backend).map(|record| record.voice.to_string()),
             weight_percent: self.conditions.load(backend).per_mille / 10,
-            backup: backend.backup,
+            backup: backend.tier > 0,
             draining: draining.is_some(),
             disabled: backend.state == BackendState::Disabled,
             draining_seconds: draining.map(|draining| now.saturating_sub(draining.since).as_secs()),
@@ -165,6 +177,9 @@ impl Agent {
         let traffic = id.map_or(Ok(Traffic::default()), |id| self.maps.traffic(id))?;
         Ok(BackendStatus {
             address: address(&key.own),
+            host: None,
+            srv: None,
+            file: None,
             weight: 0,
             health: State::Unknown,
             since_seconds: None,

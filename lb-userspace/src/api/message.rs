@@ -1,8 +1,11 @@
 //! What requests and responses hold, apart from the status.
 
-use crate::changes::edit::{BackendState, Edit};
+use crate::{
+    changes::edit::{BackendState, Edit},
+    status::FileStatus,
+};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// Whose health is meant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +22,8 @@ pub struct Done {
     pub changed: bool,
     /// Changes made by command that are not in effect.
     pub stale: Vec<StaleStatus>,
+    /// Files of backends that are wrong, so that what they have listed before holds.
+    pub wrong_files: Vec<FileStatus>,
 }
 
 /// A change that is not in effect.
@@ -88,6 +93,30 @@ pub struct Export {
     pub config: String,
     /// Keys of secrets that it is without.
     pub left_out: Vec<String>,
+    /// Backends that it has by a name or a file.
+    pub found: Vec<FoundStatus>,
+}
+
+/// A backend that is not written in the config, as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FoundStatus {
+    /// The service's name.
+    pub service: String,
+    /// Its address, with its port unless that is any.
+    pub address: String,
+    /// The host or the file by which it is one.
+    pub by: String,
+    /// Its weight.
+    pub weight: u32,
+    /// What it does.
+    pub state: String,
+}
+
+impl fmt::Display for FoundStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, address, by, weight, state } = self;
+        write!(formatter, "{service}  {address}  weight {weight}  {state}  {by}")
+    }
 }
 
 /// What another config would change.

@@ -8,8 +8,8 @@ mod tcp;
 pub mod trial;
 
 pub use message::{
-    BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, HealthQuery, Interfaces, NameRequest,
-    StaleStatus,
+    BackendChange, ChangeList, ChangeStatus, ConfigText, Diff, Done, Export, FoundStatus, HealthQuery, Interfaces,
+    NameRequest, StaleStatus,
 };
 pub use refusal::{Kind, Refusal};
 pub use routes::PREFIX;

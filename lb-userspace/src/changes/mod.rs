@@ -7,8 +7,8 @@ pub mod edit;
 pub mod state;
 
 use crate::{
-    config::{Config, ConfigErrors},
-    model::intent::Intent,
+    config::{Config, ConfigErrors, Files},
+    model::{discovery::Answers, intent::Intent},
 };
 use document::{Document, Misfit};
 use edit::Edit;
@@ -60,6 +60,15 @@ pub enum Edited {
     Nothing,
     /// They are these.
     Changes(Changes),
+}
+
+/// What a config's text has its backends from besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'f> {
+    /// What files of backends have been before.
+    pub files: &'f Files,
+    /// What DNS has answered.
+    pub answers: &'f Answers,
 }
 
 impl Changes {
@@ -139,22 +148,23 @@ impl Changes {
         Self { last: self.last, changes: Vec::new() }
     }
 
-    /// What a text means with them, and the document that says so. Changes that would make a right config wrong are left out and told.
-    pub fn intent(&self, text: &str, path: &Path) -> Result<(Intent, Merged), ConfigErrors> {
+    /// What a text means with them and with what DNS and files say, and the document that says so. Changes that would make a right config
+    /// wrong are left out and told.
+    pub fn intent(&self, text: &str, path: &Path, found: Found<'_>) -> Result<(Intent, Merged), ConfigErrors> {
         let mut merged = self.merge(text);
-        let whole = meaning(&merged.text, path);
+        let whole = meaning(&merged.text, path, found);
         if whole.is_ok() || self.changes.is_empty() {
             let mut intent = whole?;
             merged.stale.retain(|stale| !self.is_of_file(stale, &mut intent));
             return Ok((intent, merged));
         }
         // Its own lines are what an operator looks at.
-        let mut intent = meaning(text, path)?;
+        let mut intent = meaning(text, path, found)?;
         let mut wrong = Vec::new();
         let mut fitting = Self { last: self.last, changes: Vec::new() };
         for change in &self.changes {
             fitting.changes.push(change.clone());
-            match meaning(&fitting.merge(text).text, path) {
+            match meaning(&fitting.merge(text).text, path, found) {
                 Ok(meant) => intent = meant,
                 Err(errors) => {
                     fitting.changes.pop();
@@ -181,8 +191,8 @@ impl Changes {
     }
 }
 
-fn meaning(text: &str, path: &Path) -> Result<Intent, ConfigErrors> {
-    Intent::new(&Config::of_text(text, path)?)
+fn meaning(text: &str, path: &Path, Found { files, answers }: Found<'_>) -> Result<Intent, ConfigErrors> {
+    Intent::with(&Config::with_files(text, path, files)?, answers)
 }
 
 #[cfg(test)]

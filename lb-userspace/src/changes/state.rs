@@ -1,18 +1,25 @@
 //! The file that keeps changes, and how files are replaced: wholly or not at all.
 
 use super::Changes;
-use serde::{Deserialize, Serialize};
+use crate::model::discovery::Kept;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use thiserror::Error;
 
 /// Where the state is kept, unless the config or systemd says otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/lb";
 const FILE: &str = "changes.json";
+/// What DNS has said of the names of backends.
+const NAMES: &str = "discovery.json";
+/// What was right of the files of backends.
+const FILES: &str = "files.json";
 /// Counted up when what is in the file changes its meaning.
 const VERSION: u32 = 1;
 
@@ -50,6 +57,24 @@ struct Content {
     version: u32,
     #[serde(flatten)]
     changes: Changes,
+}
+
+/// What every file begins with.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Names {
+    version: u32,
+    names: Vec<Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Texts {
+    version: u32,
+    files: BTreeMap<PathBuf, String>,
 }
 
 /// A folder for the state.
@@ -94,11 +119,53 @@ impl Store {
     /// Keeps these changes in place of those before.
     pub fn save(&self, changes: &Changes) -> Result<(), StateError> {
         let failed = |source| StateError::Unwritable { path: self.path(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
-        let content = Content { version: VERSION, changes: changes.clone() };
-        let text = serde_json::to_vec_pretty(&content).map_err(|error| failed(error.into()))?;
-        let new = Replacement::write(&self.path(), &text).map_err(failed)?;
-        new.install().map_err(failed)
+        self.write(FILE, &Content { version: VERSION, changes: changes.clone() }).map_err(failed)
+    }
+
+    /// What DNS has answered an earlier agent.
+    pub fn load_names(&self) -> Vec<Kept> {
+        let known: Option<Names> = self.load_known(NAMES, "what DNS has said before");
+        known.map(|known| known.names).unwrap_or_default()
+    }
+
+    /// Keeps what DNS has answered.
+    pub fn save_names(&self, names: Vec<Kept>) -> io::Result<()> {
+        self.write(NAMES, &Names { version: VERSION, names })
+    }
+
+    /// What files of backends were when they were last right.
+    pub fn load_files(&self) -> BTreeMap<PathBuf, String> {
+        let known: Option<Texts> = self.load_known(FILES, "what files of backends were before");
+        known.map(|known| known.files).unwrap_or_default()
+    }
+
+    /// Keeps what files of backends are.
+    pub fn save_files(&self, files: &BTreeMap<PathBuf, Arc<str>>) -> io::Result<()> {
+        let files = files.iter().map(|(path, text)| (path.clone(), text.to_string())).collect();
+        self.write(FILES, &Texts { version: VERSION, files })
+    }
+
+    /// What can be found out anew: what can't be read is as good as unknown.
+    fn load_known<T: DeserializeOwned>(&self, file: &str, what: &str) -> Option<T> {
+        let path = self.folder.join(file);
+        let read = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            read => read.map_err(|error| error.to_string()),
+        };
+        let known = read.and_then(|text| {
+            let Versioned { version } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+            if version != VERSION {
+                return Err(format!("its version is {version}, and this lb reads {VERSION}"));
+            }
+            serde_json::from_slice(&text).map_err(|error| error.to_string())
+        });
+        known.inspect_err(|error| tracing::warn!(file = %path.display(), %error, "cannot read {what}")).ok()
+    }
+
+    fn write(&self, file: &str, content: &impl Serialize) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let text = serde_json::to_vec_pretty(content)?;
+        Replacement::write(&self.folder.join(file), &text)?.install()
     }
 }
 

@@ -2,7 +2,7 @@ use super::{document::*, edit::*, state::*, *};
 use crate::config::Place;
 use proptest::prelude::*;
 use serde_json::json;
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::LazyLock};
 
 const TEXT: &str = r#"# The fleet's config.
 interfaces = ["lo"]   # one of them
@@ -177,7 +177,7 @@ fn changes_that_cancel_out_leave_nothing_behind() {
 fn what_another_text_lacks_is_told_and_kept() {
     let changes = made(TEXT, &[weight("10.0.0.1:80", 3), state("10.0.0.2:8080", BackendState::Drain), more()]);
     let text = TEXT.replace("10.0.0.2", "10.0.0.9");
-    let (intent, merged) = changes.intent(&(text + "[check.tcp]\nport = 9\n"), Path::new("lb.toml")).unwrap();
+    let (intent, merged) = changes.intent(&(text + "[check.tcp]\nport = 9\n"), Path::new("lb.toml"), found()).unwrap();
     let stale: Vec<_> = merged.stale.iter().map(|stale| (stale.id, stale.reason.to_string())).collect();
     assert_eq!(stale, [(2, "service `web` has no backend 10.0.0.2:8080; it has: 10.0.0.1:80, 10.0.0.9:8080".into())]);
     assert_eq!(intent.services().len(), 2);
@@ -193,7 +193,7 @@ fn a_backend_of_a_file_is_drained_and_taken_back() {
     let (path, text) = (folder.0.join("lb.toml"), TEXT.replace("mode = ", "backends_file = \"targets.json\"\nmode = "));
     let drain = state("10.0.0.7:80", BackendState::Drain);
     let changes = Changes::default().with_fitting(&drain, 1).unwrap();
-    let (intent, merged) = changes.intent(&text, &path).unwrap();
+    let (intent, merged) = changes.intent(&text, &path, found()).unwrap();
     assert!(merged.stale.is_empty(), "{:?}", merged.stale);
     assert_eq!(intent.backend("web", address("10.0.0.7:80")).unwrap().state, BackendState::Drain);
     let back = changes.with(&text, state("10.0.0.7:80", BackendState::Active), 2).unwrap();
@@ -201,14 +201,14 @@ fn a_backend_of_a_file_is_drained_and_taken_back() {
     assert!(back.list().is_empty());
     // Once it is in no file any more, this is told.
     fs::write(folder.0.join("targets.json"), "[]").unwrap();
-    assert_eq!(changes.intent(&text, &path).unwrap().1.stale.len(), 1);
+    assert_eq!(changes.intent(&text, &path, found()).unwrap().1.stale.len(), 1);
 }
 
 #[test]
 fn a_change_that_makes_the_config_wrong_is_left_out_alone() {
     let path = Path::new("lb.toml");
     let changes = made(TEXT, &[weight("10.0.0.1:80", 3), more(), weight("10.0.0.2:8080", 70_000)]);
-    let (intent, merged) = changes.intent(TEXT, path).unwrap();
+    let (intent, merged) = changes.intent(TEXT, path, found()).unwrap();
     let stale: Vec<_> = merged.stale.iter().map(|stale| (stale.id, stale.reason.to_string())).collect();
     let wrong = |why: &str| format!("the config would be wrong with it: service `{why}");
     assert_eq!(
@@ -221,9 +221,16 @@ fn a_change_that_makes_the_config_wrong_is_left_out_alone() {
     assert_eq!(intent.services()[0].backends[0].weight, 3);
     assert_eq!(merged.text, TEXT.replace("weight = 2 # twice", "weight = 3 # twice"));
     // Where the file itself is wrong, that is said, with its own lines.
-    let errors = changes.intent(&TEXT.replace("mode = \"nat\"", "mode = \"nut\""), path).unwrap_err();
+    let errors = changes.intent(&TEXT.replace("mode = \"nat\"", "mode = \"nut\""), path, found()).unwrap_err();
     assert_eq!(errors.errors[0].line, Some(9));
     assert_eq!(errors.errors[0].place, Place::Service("web".into()));
+}
+
+/// Nothing.
+fn found() -> Found<'static> {
+    static NONE: LazyLock<(Files, Answers)> = LazyLock::new(Default::default);
+    let (files, answers) = &*NONE;
+    Found { files, answers }
 }
 
 /// A folder of its own, gone with the test.

@@ -240,10 +240,18 @@ async fn list(service: Option<String>, output: &Output) -> Result<()> {
             .collect();
         return json(&backends);
     }
-    for ServiceStatus { name, backends, .. } in &services {
+    for ServiceStatus { name, backends, names, backends_file, .. } in &services {
         for backend in backends {
             let BackendStatus { address, weight, .. } = backend;
-            println!("{name}  {}  weight {weight}  {}", as_in_commands(*address), status::state(backend));
+            let by = backend.found_by().map(|by| format!("  {by}")).unwrap_or_default();
+            println!("{name}  {}  weight {weight}  {}{by}", as_in_commands(*address), backend.state());
+        }
+        // Where there may be more of them, or others.
+        for name_status in names.iter().filter(|status| status.error.is_some() || status.resolved_seconds.is_none()) {
+            println!("{name}  name {}", status::name_text(name_status));
+        }
+        for file in backends_file.iter().filter(|file| file.error.is_some()) {
+            println!("{name}  file {}", status::file_text(file));
         }
     }
     Ok(())
@@ -279,10 +287,13 @@ pub(super) fn tell(done: &Done, output: &Output, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says which changes are not in effect.
+/// Says which changes are not in effect, and which files are wrong.
 pub(super) fn warn(done: &Done) {
     for stale in &done.stale {
         eprintln!("lb: change {} no longer applies: {}", stale.id, stale.reason);
+    }
+    for file in &done.wrong_files {
+        eprintln!("lb: {}", status::file_text(file));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `lb health`.
 
-use super::status::unix_seconds;
+use super::status::{file_text, name_text, unix_seconds};
 use crate::{
     api::client,
     status::{HealthReport, TargetStatus, TurnStatus},
@@ -33,6 +33,8 @@ fn text(target: &TargetStatus, now: u64) -> String {
     if !target.used_by.is_empty() {
         lines.push(format!("  for {}", target.used_by.join(", ")));
     }
+    lines.extend(target.names.iter().map(|name| format!("  by {}", name_text(name))));
+    lines.extend(target.files.iter().map(|file| format!("  by {}", file_text(file))));
     if let (Some(ago), Some(took)) = (target.last_ago_ms, target.last_took_ms) {
         let result = target.last_failure.as_deref().unwrap_or("right");
         let output = target.last_output.iter().map(|output| format!(": {output}")).collect::<String>();

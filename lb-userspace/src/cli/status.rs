@@ -2,8 +2,8 @@
 
 use crate::{
     api::client,
-    model::{health::State, pool::Pool},
-    status::{BackendStatus, ServiceStatus, Status},
+    model::pool::Pool,
+    status::{BackendStatus, FileStatus, NameStatus, ServiceStatus, Status},
 };
 use anyhow::Result;
 use std::{
@@ -84,7 +84,8 @@ pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
     for backend in &service.backends {
         let BackendStatus { address: own, weight, packets, bytes, flows, .. } = backend;
         let [weight, packets, bytes, flows] = [&u64::from(*weight), packets, bytes, flows].map(ToString::to_string);
-        lines.push(row([address(*own), weight, state(backend), packets, bytes, flows]));
+        lines.push(row([address(*own), weight, backend.state(), packets, bytes, flows]));
+        lines.extend(backend.found_by().map(|by| format!("    {by}")));
         if let Some(drain) = drain(backend) {
             lines.push(format!("    {drain}"));
         }
@@ -107,10 +108,28 @@ pub(super) fn service_text(service: &ServiceStatus) -> Vec<String> {
             lines.push(format!("    {narrow}"));
         }
     }
+    lines.extend(service.names.iter().map(|name| format!("  name {}", name_text(name))));
+    lines.extend(service.backends_file.iter().map(|file| format!("  file {}", file_text(file))));
     let flows: u64 = service.backends.iter().map(|backend| backend.flows).sum();
     let [packets, bytes, flows] = [service.packets, service.bytes, flows].map(|count| count.to_string());
     lines.push(row(["all".into(), String::new(), String::new(), packets, bytes, flows]));
     lines
+}
+
+/// What is known of a file of backends in one line.
+pub(super) fn file_text(FileStatus { path, error }: &FileStatus) -> String {
+    let error = error.iter().map(|error| format!(": wrong now, what it listed before holds: {error}"));
+    format!("{}{}", path.display(), error.collect::<String>())
+}
+
+/// What is known of a name in one line.
+pub(super) fn name_text(NameStatus { name, kind, records, resolved_seconds, error }: &NameStatus) -> String {
+    let resolved = match resolved_seconds {
+        Some(seconds) => format!("{} record(s), resolved {seconds} s ago", records.len()),
+        None => "not resolved yet".into(),
+    };
+    let error = error.iter().map(|error| format!("; DNS fails now: {error}")).collect::<String>();
+    format!("{name} {kind}: {resolved}{error}")
 }
 
 /// Of a backend: address, weight, state, packets, bytes, tracked flows.
@@ -121,18 +140,6 @@ fn row([address, weight, state, packets, bytes, flows]: [String; 6]) -> String {
 /// An address with its port, or with `any`.
 pub(super) fn address(address: SocketAddr) -> String {
     if address.port() == 0 { format!("{} any port", address.ip()) } else { address.to_string() }
-}
-
-/// What a backend does.
-pub(super) fn state(backend: &BackendStatus) -> String {
-    match backend {
-        BackendStatus { leaving: true, .. } => "leaving".into(),
-        BackendStatus { drained: true, .. } => "drained".into(),
-        BackendStatus { draining: true, .. } => "draining".into(),
-        BackendStatus { disabled: true, .. } => "disabled".into(),
-        BackendStatus { backup: true, serving: false, health: State::Up, .. } => "backup".into(),
-        _ => backend.health.to_string(),
-    }
 }
 
 /// Seconds since 1970.

@@ -153,7 +153,7 @@ impl View {
             let cells = [name, state, String::new(), short(rates.packets), short(rates.bytes), flows.to_string()];
             rows.push(row(cells).style(bold));
             for (backend, rates) in service.backends.iter().zip(&rates.backends) {
-                let state = status::state(backend);
+                let state = backend.state();
                 let colour = match state.as_str() {
                     "up" => Color::Green,
                     "down" => Color::Red,

@@ -70,6 +70,7 @@ pub enum Place {
     Tunnel,
     Tracking,
     Limits,
+    Resolver,
 }
 
 impl fmt::Display for Place {
@@ -87,6 +88,7 @@ impl fmt::Display for Place {
             Self::Tunnel => write!(formatter, "tunnel: "),
             Self::Tracking => write!(formatter, "tracking: "),
             Self::Limits => write!(formatter, "limits: "),
+            Self::Resolver => write!(formatter, "resolver: "),
         }
     }
 }
@@ -262,6 +264,20 @@ pub enum Problem {
         more_slots(*enough)
     )]
     TooFewSlots { slots: u32, weight: u32, total: u64, enough: Option<u32> },
+    #[error("both `{one}` and `{other}`; write one of them")]
+    TwoPlaces { one: &'static str, other: &'static str },
+    #[error("`{key}` is as the SRV records say; leave it out")]
+    SaidBySrv { key: &'static str },
+    #[error("host `{value}` is an address; write address = \"{value}\"")]
+    AddressAsHost { value: String },
+    #[error(
+        "`{value}` is not the address of a resolver; write one such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53"
+    )]
+    NotANameserver { value: String },
+    #[error(
+        "no nameserver; write nameservers = [\"192.0.2.53\"], or leave [resolver] out to ask those of /etc/resolv.conf"
+    )]
+    NoNameservers,
     #[error("no backend; write a [[service.backend]] with its address")]
     NoBackends,
     #[error("`drain_seconds` is for backends with state = \"drain\"; write that, or leave it out")]

@@ -4,13 +4,14 @@
 //! meant, [`crate::model::intent`] decides. Only reading a [`Config`] looks at files.
 
 pub mod error;
+mod files;
 pub mod schema;
 mod targets;
 
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
+pub use files::{Files, Watched};
 
 use schema::{File, Secret};
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -49,11 +50,12 @@ impl Config {
 
     /// Reads a text as if it stood in this file.
     pub fn of_text(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
-        let source = Source::new(text, path);
-        let file: File = toml::from_str(text).map_err(|error| {
-            let span = error.span().unwrap_or_default();
-            source.errors(span, Problem::from_toml(error.message()))
-        })?;
+        Self::with_files(text, path, &Files::default())
+    }
+
+    /// The same with what files of backends have been before, should they be wrong now.
+    pub fn with_files(text: &str, path: &Path, files: &Files) -> Result<Self, ConfigErrors> {
+        let (file, source) = written(text, path)?;
         let mut config = Self {
             file,
             secret_of_file: None,
@@ -63,12 +65,18 @@ impl Config {
             watched: Vec::new(),
             source,
         };
-        config.read_files()?;
+        config.read_files(files)?;
         Ok(config)
     }
 
+    /// Where a text has the state kept, if it says so. The files that it names are not looked at: some of them may be in there.
+    pub fn state_in(text: &str, path: &Path) -> Result<Option<String>, ConfigErrors> {
+        let (file, _) = written(text, path)?;
+        Ok(file.state.map(Spanned::into_inner))
+    }
+
     /// Reads the files that are named.
-    fn read_files(&mut self) -> Result<(), ConfigErrors> {
+    fn read_files(&mut self, files: &Files) -> Result<(), ConfigErrors> {
         self.secret_of_file = self.file.secret_file.as_ref().map(|name| self.secret(name)).transpose()?;
         let named = self.file.check.values().filter_map(|check| check.ca_file.as_ref());
         let authorities = named.map(|name| {
@@ -80,7 +88,7 @@ impl Config {
             Ok((name.get_ref().clone(), read))
         });
         self.authorities = authorities.collect::<Result<_, _>>()?;
-        self.read_targets()?;
+        self.read_targets(files)?;
         let Some(dns) = &self.file.dns else {
             return Ok(());
         };
@@ -99,20 +107,19 @@ impl Config {
     }
 
     /// Puts the backends of files behind those that are written in the config.
-    fn read_targets(&mut self) -> Result<(), ConfigErrors> {
-        let mut files = Vec::new();
+    fn read_targets(&mut self, files: &Files) -> Result<(), ConfigErrors> {
+        let mut all = Vec::new();
         for (number, service) in self.file.service.iter().enumerate() {
             let Some(name) = &service.get_ref().backends_file else { continue };
             let path = self.beside(name);
-            let read = fs::read_to_string(&path).map_err(|error| Problem::TargetsFile { path: path.clone(), error });
-            let backends =
-                read.and_then(|text| Ok((targets::backends(&text, &path, &name.span())?, Watched::new(&path, &text))));
-            let (backends, watched) = backends.map_err(|problem| self.source.errors(name.span(), problem))?;
-            files.push((number, backends, watched));
+            let read = files.read(&path, |text| targets::backends(text, &path, &name.span()));
+            let (backends, watched) = read.map_err(|problem| self.source.errors(name.span(), problem))?;
+            all.push((number, backends, watched));
         }
-        for (number, backends, watched) in files {
-            if let Some(service) = self.file.service.get_mut(number) {
-                service.get_mut().backend.extend(backends);
+        for (number, backends, watched) in all {
+            if let Some(service) = self.file.service.get_mut(number).map(Spanned::get_mut) {
+                service.backend.extend(backends);
+                service.file = Some(watched.path.clone());
             }
             self.watched.push(watched);
         }
@@ -173,6 +180,15 @@ impl Config {
     }
 }
 
+fn written(text: &str, path: &Path) -> Result<(File, Source), ConfigErrors> {
+    let source = Source::new(text, path);
+    let file = toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        source.errors(span, Problem::from_toml(error.message()))
+    })?;
+    Ok((file, source))
+}
+
 /// Reads a config's text.
 pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
     fs::read_to_string(path).map_err(|error| {
@@ -180,21 +196,6 @@ pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
         let errors = vec![ConfigError { file: None, line: None, place: Place::Top, problem }];
         ConfigErrors { path: path.into(), errors }
     })
-}
-
-/// A file that is watched, as it was when it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// The file.
-    pub path: PathBuf,
-    digest: [u8; 32],
-}
-
-impl Watched {
-    /// With this text.
-    pub fn new(path: &Path, text: &str) -> Self {
-        Self { path: path.into(), digest: Sha256::digest(text).into() }
-    }
 }
 
 /// A file with records.

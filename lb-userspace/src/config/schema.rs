@@ -10,6 +10,7 @@ use std::{
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    path::PathBuf,
 };
 use toml::Spanned;
 
@@ -56,6 +57,17 @@ pub struct File {
     pub tracking: Written<Table<Tracking>>,
     /// Sizes of the maps.
     pub limits: Written<Table<Limits>>,
+    /// Who is asked for the names of backends.
+    pub resolver: Written<Table<Resolver>>,
+}
+
+/// Who is asked for the names of backends, `[resolver]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Addresses of resolvers, with a port or without, asked one after another until one answers; default those of `/etc/resolv.conf`.
+    #[serde(default)]
+    pub nameservers: List<String>,
 }
 
 /// The API over TCP, `[api]`, for who sends the token (`Authorization: Bearer`). To change it, start the agent anew.
@@ -187,15 +199,18 @@ pub struct Service {
     pub backend: List<Table<Backend>>,
     /// A file with more of them, absolute or from the config's folder, in the JSON of Prometheus' `file_sd`:
     /// `[{"targets": ["10.0.0.11:8080"], "labels": {"weight": "2"}}]`. The labels `weight` and `backup` mean the same as the keys. The file is
-    /// watched: it is read again when it has changed, and if it is wrong then, the backends stay what they are.
+    /// watched: it is read again when it has changed. If it is wrong then, what it has listed before holds, and everything else goes on.
     pub backends_file: Written<String>,
+    /// Where that file is, once it is read.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// A server behind a service, `[[service.backend]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Its own address, of the same family as the service's unless the mode is `tunnel`; required.
+    /// Its own address, of the same family as the service's unless the mode is `tunnel`; this, `host` or `srv` is required.
     pub address: Written<String>,
     /// Its port; default the service's, and never another one unless the mode is `nat`. Backends of a service on any port have none.
     pub port: Written<i64>,
@@ -208,6 +223,16 @@ pub struct Backend {
     pub drain_seconds: Written<i64>,
     /// Whether it takes flows only while fewer than `minimum_healthy` of the others are up; default false.
     pub backup: Written<bool>,
+    /// The name of a host in place of the address: each address that DNS has for it is a backend. It is asked again when its TTL has ended,
+    /// after 1 second at least and an hour at most; while DNS does not answer, what it said last holds.
+    pub host: Written<String>,
+    /// A name with SRV records in place of the address, such as `_http._tcp.example.com`: hosts, ports and weights are as these say, and
+    /// a higher priority is a backup of the lower ones. Weights are relative within a priority and become 1 to 100. Where the mode
+    /// rewrites no ports, servers at others than the service's are passed over.
+    pub srv: Written<String>,
+    /// Whether it is listed in `backends_file`.
+    #[serde(skip)]
+    pub is_of_file: bool,
 }
 
 /// DNS, `[dns]`.

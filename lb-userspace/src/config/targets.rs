@@ -49,6 +49,9 @@ pub(super) fn backends(text: &str, path: &Path, place: &Range<usize>) -> Result<
             backends.push(Spanned::new(
                 place.clone(),
                 Table::from(Backend {
+                    host: None,
+                    srv: None,
+                    is_of_file: true,
                     address: Some(Spanned::new(place.clone(), address.to_string())),
                     port: port.map(|port| Spanned::new(place.clone(), port.into())),
                     weight: weight.map(|weight| Spanned::new(place.clone(), weight)),

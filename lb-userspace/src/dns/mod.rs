@@ -3,3 +3,4 @@
 mod connection;
 pub mod counts;
 pub mod listen;
+pub mod resolve;

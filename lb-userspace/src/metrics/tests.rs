@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::pool::Pool;
-use crate::status::{ChangesStatus, DnsStatus, InterfaceStatus, ReloadsStatus, ServiceStatus};
+use crate::status::{ChangesStatus, DnsStatus, FileStatus, InterfaceStatus, NameStatus, ReloadsStatus, ServiceStatus};
 use lb_common::verdict::Why;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,9 @@ const DASHBOARD: &str = include_str!("../../grafana/lb.json");
 fn backend(address: &str, health: State) -> BackendStatus {
     BackendStatus {
         address: address.parse().unwrap(),
+        host: None,
+        srv: None,
+        file: None,
         weight: 2,
         health,
         since_seconds: None,
@@ -50,6 +53,14 @@ pub fn status() -> Status {
         packets: 10,
         bytes: 1_400,
         backends,
+        names: vec![NameStatus {
+            name: "api.example.com".into(),
+            kind: "A".into(),
+            records: vec!["10.0.0.1".into()],
+            resolved_seconds: Some(1),
+            error: None,
+        }],
+        backends_file: Some(FileStatus { path: "/etc/lb/web.json".into(), error: None }),
     };
     let dns = DnsStatus {
         listen: Vec::new(),

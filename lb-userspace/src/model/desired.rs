@@ -101,6 +101,9 @@ pub struct Balanced {
     pub least_slots: u32,
     /// Whether it gets no table yet, if it has none.
     pub undecided: bool,
+    /// Whether nobody takes flows only because it is not known yet who will. Then new flows go on to those who had them and are
+    /// leaving, as when all addresses of a name are others at once.
+    pub waits: bool,
     /// Which of its backends take flows.
     pub pool: Pool,
     /// Its backends, with a share of the slots or without; no two have the same key.
@@ -124,8 +127,11 @@ impl Balanced {
         self.backends.iter().filter(|share| share.weight > 0)
     }
 
-    /// Whether the same backends have the same shares.
+    /// Whether a table that was made for the one is right for the other: the same backends have the same shares.
     pub fn has_members_of(&self, other: &Self) -> bool {
+        if self.waits != other.waits {
+            return false;
+        }
         let member = |share: &Share| (BackendKey::from(&share.backend), share.weight);
         self.members().map(member).eq(other.members().map(member))
     }
@@ -236,13 +242,14 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
     let seen: Vec<Seen> = service.backends.iter().map(|one| Seen::new(service, one, conditions, now)).collect();
     let undecided = seen.iter().any(|one| one.waits);
     let candidates: Vec<Candidate> = seen.iter().map(|one| one.candidate).collect();
+    let deepest = pool::deepest(&candidates, service.minimum_healthy);
     let pool = pool::pool(&candidates, service.minimum_healthy, service.fail_open, undecided);
     let all_whole = seen.iter().all(|one| one.per_mille == WHOLE);
     let most = seen.iter().map(Seen::weight).max().unwrap_or_default().max(1);
     let mut backends = Vec::with_capacity(service.backends.len());
     for seen in &seen {
         let intent::Backend { endpoint, weight, .. } = seen.backend;
-        let takes_flows = pool.takes(&seen.candidate);
+        let takes_flows = pool.takes(&seen.candidate, deepest);
         let key = BackendKey { service: service.endpoint, own: *endpoint, mode: service.mode };
         let up = !seen.given_up && (seen.up || takes_flows);
         let backend = backend(&key, tunnel, &seen.hop, up);
@@ -257,11 +264,13 @@ fn balanced(service: &Service, tunnel: Tunnel, conditions: &Conditions, now: Dur
         let backend = backend(key, tunnel, &hop, leaving.is_up(conditions, now));
         backends.push(Share { backend, weight: 0, leaving: true });
     }
+    let waits = (undecided || service.unresolved) && backends.iter().all(|share| share.weight == 0);
     Balanced {
         flags: if service.moves { MOVES } else { 0 },
         slots: service.slots,
         least_slots: service.least_slots,
         undecided,
+        waits,
         pool,
         backends,
     }
@@ -290,7 +299,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn new(service: &Service, backend: &'a intent::Backend, conditions: &Conditions, now: Duration) -> Self {
-        let intent::Backend { endpoint, weight, target, backup, state, .. } = backend;
+        let intent::Backend { endpoint, weight, target, tier, state, .. } = backend;
         let is_disabled = *state == BackendState::Disabled;
         let drain = conditions.drains.get(&(service.endpoint, *endpoint));
         let drained = drain.is_some();
@@ -303,7 +312,7 @@ impl<'a> Seen<'a> {
         let asked = matches!(hop, Err(NoHop::Asked { .. }));
         let unknown = backend.targets().any(|target| conditions.undecided.contains(target));
         let waits = (unknown || up && asked) && !is_disabled && !drained && has_weight;
-        let candidate = Candidate { able, up, backup: *backup };
+        let candidate = Candidate { able, up, tier: *tier };
         Self { backend, candidate, hop, up, drained, given_up, waits, per_mille: load.per_mille }
     }
 

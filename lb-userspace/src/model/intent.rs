@@ -3,12 +3,14 @@
 //! [`Intent::new`] is the only way to one. It says all that is wrong with a config at once.
 
 mod api;
+mod backends;
 mod checks;
 mod dns;
 mod limits;
 mod names;
 mod part;
 mod records;
+mod resolver;
 mod services;
 mod slots;
 mod taken;
@@ -20,6 +22,7 @@ mod whole;
 pub use super::target::{AgentCheck, Authorities, Check, Damping, Datagram, Http, Kind, Lookup, Target, Tls};
 
 use super::backends::BackendKey;
+use super::discovery::{Answers, Question};
 use super::dns::{
     data::{CNAME, Data},
     zone::Zone,
@@ -65,12 +68,19 @@ pub struct Intent {
     tracking: Tracking,
     limits: Limits,
     watched: Vec<Watched>,
+    nameservers: Vec<SocketAddr>,
+    questions: BTreeSet<Question>,
 }
 
 impl Intent {
-    /// From a config.
+    /// From a config. Backends that it has by name are not among what it means.
     pub fn new(config: &Config) -> Result<Self, ConfigErrors> {
-        whole::intent(config)
+        Self::with(config, &Answers::default())
+    }
+
+    /// From a config and what is known of the names in it.
+    pub fn with(config: &Config, answers: &Answers) -> Result<Self, ConfigErrors> {
+        whole::intent(config, answers)
     }
 
     /// Names of the interfaces that the program is attached to; at least one.
@@ -168,6 +178,16 @@ impl Intent {
         &self.watched
     }
 
+    /// What is to be asked of DNS for it: the names of backends, and with the answers those that they lead to.
+    pub fn questions(&self) -> &BTreeSet<Question> {
+        &self.questions
+    }
+
+    /// Who is asked; none: those of the system.
+    pub fn nameservers(&self) -> &[SocketAddr] {
+        &self.nameservers
+    }
+
     /// Sizes of the maps.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -199,6 +219,8 @@ impl fmt::Debug for Intent {
             tracking,
             limits,
             watched: _,
+            nameservers: _,
+            questions: _,
         } = self;
         let mut shown = formatter.debug_struct("Intent");
         shown.field("interfaces", interfaces).field("attach", attach).field("socket", socket).field("pins", pins);
@@ -250,8 +272,15 @@ pub struct Service {
     pub minimum_healthy: u32,
     /// Whether all take flows, up or not, if with the backups there are fewer.
     pub fail_open: bool,
-    /// Its backends as they are written; no two have the same endpoint, at least one that is no backup has a weight.
+    /// Its backends as they are written; no two have the same endpoint, at least one that is no backup has a weight, unless some are
+    /// written by name.
     pub backends: Vec<Backend>,
+    /// What is asked of DNS for its backends.
+    pub questions: BTreeSet<Question>,
+    /// Whether something of that is not known.
+    pub unresolved: bool,
+    /// The file that lists more of its backends.
+    pub file: Option<PathBuf>,
 }
 
 /// How packets reach a backend.
@@ -291,8 +320,35 @@ pub struct Backend {
     pub drain: Option<Duration>,
     /// The agent on it that is asked besides.
     pub agent: Option<Target>,
-    /// It takes flows only if too few of the others are up.
-    pub backup: bool,
+    /// 0, or a backup's: it takes flows only if too few of the lower tiers are up.
+    pub tier: u32,
+    /// Where it comes from, if the config itself does not have it.
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Where a backend comes from that is not written in the config itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// DNS.
+    Name {
+        /// The question whose answer has its address.
+        host: Question,
+        /// The question whose answer has the host.
+        srv: Option<Question>,
+    },
+    /// The file of its service.
+    File,
+}
+
+impl Origin {
+    /// The questions that lead to it.
+    pub fn questions(&self) -> impl Iterator<Item = &Question> {
+        let (host, srv) = match self {
+            Self::Name { host, srv } => (Some(host), srv.as_ref()),
+            Self::File => (None, None),
+        };
+        srv.into_iter().chain(host)
+    }
 }
 
 impl Backend {

@@ -7,6 +7,7 @@ pub mod backends;
 pub mod certificate;
 pub mod desired;
 pub mod difference;
+pub mod discovery;
 pub mod dns;
 pub mod explain;
 pub mod flows;

@@ -3,7 +3,9 @@
 
 mod api;
 mod checks;
+mod discovery;
 mod dns;
+mod files;
 mod meaning;
 mod names;
 mod records;

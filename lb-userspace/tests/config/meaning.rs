@@ -35,7 +35,8 @@ fn backend(address: &str, protocol: u8, port: u16, weight: u32, probed: u16, che
         weight,
         target,
         agent: None,
-        backup: false,
+        tier: 0,
+        origin: None,
         state: BackendState::Active,
         drain: None,
     }
@@ -67,6 +68,9 @@ fn every_key_has_its_meaning() {
                 backend("10.0.0.11", TCP, 8_080, 10, 8_080, &own),
                 backend("10.0.0.12", TCP, 80, 1, 80, &own),
             ],
+            questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
         Service {
             name: "quic".into(),
@@ -83,6 +87,9 @@ fn every_key_has_its_meaning() {
                 backend("fd00::11", UDP, 443, 0, 8_081, &web),
                 backend("fd00::12", UDP, 443, 1, 8_081, &web),
             ],
+            questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
         Service {
             name: "all".into(),
@@ -96,6 +103,9 @@ fn every_key_has_its_meaning() {
             minimum_healthy: 1,
             fail_open: false,
             backends: vec![backend("10.0.0.31", UDP, 0, 1, 8_081, &web), backend("fd00::32", UDP, 0, 1, 8_081, &web)],
+            questions: BTreeSet::new(),
+            unresolved: false,
+            file: None,
         },
     ];
     assert_eq!(intent.services(), services);

@@ -3,7 +3,7 @@
 use super::{FULL, errors, intent, says};
 use lb_userspace::{
     config::{Config, Watched},
-    model::intent::Intent,
+    model::intent::{Intent, Origin},
 };
 
 #[test]
@@ -27,7 +27,7 @@ fn missing_keys() {
     says(
         "address = \"10.0.0.12\"",
         "",
-        "config:34: service `web`: no `address`; write the backend's address = \"...\"",
+        "config:34: service `web`: no `address`; write the backend's address = \"...\", or host = \"...\" with a name that DNS knows",
     );
 }
 
@@ -322,7 +322,7 @@ fn backups_and_a_minimum() {
     let right = intent(POOLS).unwrap();
     let service = &right.services()[0];
     assert_eq!((service.minimum_healthy, service.fail_open), (2, true));
-    assert_eq!(service.backends.iter().map(|backend| backend.backup).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(service.backends.iter().map(|backend| backend.tier).collect::<Vec<_>>(), [0, 0, 1]);
     assert_eq!(
         errors(&POOLS.replace("minimum_healthy = 2", "minimum_healthy = 3")),
         "config:8: service `s`: minimum_healthy 3 is more than there are backends with a weight that are no backups; write at most 2"
@@ -371,10 +371,13 @@ fn backends_from_a_file() {
     );
     let right = right.unwrap();
     let backends = right.services()[0].backends.iter();
-    let told: Vec<_> = backends.map(|one| (one.endpoint.ip().to_string(), one.weight, one.backup)).collect();
+    let told: Vec<_> = backends.map(|one| (one.endpoint.ip().to_string(), one.weight, one.tier > 0)).collect();
     let expected = [("10.0.0.1", 1, false), ("10.0.0.2", 3, true), ("10.0.0.3", 3, true)];
     assert_eq!(told, expected.map(|(address, weight, backup)| (address.to_owned(), weight, backup)));
     assert_eq!(right.watched(), [Watched::new(&file, &std::fs::read_to_string(&file).unwrap())]);
+    assert_eq!(right.services()[0].file.as_deref(), Some(&*file));
+    let origins = right.services()[0].backends.iter().map(|backend| backend.origin.as_deref());
+    assert!(origins.eq([None, Some(&Origin::File), Some(&Origin::File)]));
     for (targets, expected) in [
         (
             "[{}]",

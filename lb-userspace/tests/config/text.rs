@@ -19,13 +19,13 @@ fn unknown_keys() {
         "attach = \"generic\"",
         "attack = \"generic\"",
         "config:3: unknown key `attack`; the keys here are `interfaces`, `attach`, `secret`, `secret_file`, `socket`, `pins`, \
-         `state`, `api`, `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`",
+         `state`, `api`, `check`, `service`, `dns`, `tunnel`, `tracking`, `limits`, `resolver`",
     );
     says(
         "weight = 10",
         "wait = 10",
         "config:32: unknown key `wait`; the keys here are `address`, `port`, `weight`, `state`, \
-         `drain_seconds`, `backup`",
+         `drain_seconds`, `backup`, `host`, `srv`",
     );
 }
 

@@ -11,7 +11,11 @@ use lb_userspace::model::{
     pool::Pool,
     reach::{Hop, Narrow, NoHop, narrow},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 fn servers(service: u8, numbers: &[u8]) -> Vec<Server> {
     numbers.iter().map(|number| Server { service, number: *number, weight: 2 }).collect()
@@ -91,6 +95,49 @@ fn what_is_asked_for_is_undecided() {
     assert!(!undecided(&world));
     world.conditions.undecided.extend(world.intent.targets());
     assert!(undecided(&world));
+}
+
+/// Whom the first service's slots lead to; 0: nobody.
+fn led_to(world: &World) -> BTreeSet<u8> {
+    let table = world.actual.services[&service(0)].table.as_ref().unwrap();
+    let number = |id: u32| {
+        let backend = world.actual.backends.entry(id)?;
+        (1..=9).find(|number| own(0, *number) == backend.own)
+    };
+    table.slots().iter().map(|slot| number(slot.current).unwrap_or_default()).collect()
+}
+
+#[test]
+fn who_leaves_serves_until_it_is_known_who_comes() {
+    let mut world = world(&["dsr"], &servers(0, &[1, 2]), |text| text);
+    let come = |world: &mut World, numbers: &[u8]| {
+        world.reload(&config(&["dsr"], &servers(0, numbers), ""));
+        let targets = world.intent.targets().into_iter();
+        let new: Vec<_> = targets.filter(|target| !world.conditions.up.contains(target)).collect();
+        world.conditions.undecided.extend(new);
+        world.settle(usize::MAX);
+    };
+    assert_eq!(led_to(&world), [1, 2].into());
+    come(&mut world, &[3, 4]);
+    assert_eq!(led_to(&world), [1, 2].into());
+    world.set_up(own(0, 1), false);
+    world.settle(usize::MAX);
+    assert_eq!(led_to(&world), [0, 2].into(), "not who fails");
+    world.set_up(own(0, 3), true);
+    world.settle(usize::MAX);
+    assert_eq!(led_to(&world), [3].into(), "the first one to come takes all");
+    world.set_up(own(0, 4), true);
+    world.conditions.undecided.clear();
+    world.settle(usize::MAX);
+    assert_eq!(led_to(&world), [3, 4].into());
+    // It is not who is there and taken out of service.
+    world.set_drained(service(0), own(0, 3), Some(None));
+    come(&mut world, &[3, 5]);
+    assert_eq!(led_to(&world), [0, 4].into());
+    // Those who come turn out to be down.
+    world.conditions.undecided.clear();
+    world.settle(usize::MAX);
+    assert_eq!(led_to(&world), [0].into());
 }
 
 #[test]

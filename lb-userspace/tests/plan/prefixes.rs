@@ -60,7 +60,7 @@ fn put(desired: &mut Desired, endpoint: Endpoint, wanted: Wanted) {
 }
 
 fn balanced(backends: Vec<Share>) -> Balanced {
-    Balanced { flags: 0, slots: SLOTS, least_slots: 1, undecided: false, pool: Pool::Main, backends }
+    Balanced { flags: 0, slots: SLOTS, least_slots: 1, undecided: false, waits: false, pool: Pool::Main, backends }
 }
 
 /// Each weight goes with whether the backend is up.

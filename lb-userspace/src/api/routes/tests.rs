@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     api::{
-        ChangeStatus, Export, StaleStatus,
+        ChangeStatus, Export, FoundStatus, StaleStatus,
         trial::{Phase, Proven},
     },
     model::{
@@ -69,6 +69,8 @@ fn target() -> TargetStatus {
         last_failure: None,
         last_output: None,
         certificate: Some(Certificate { name: "www.example.com".into(), covers: true, expires: None }),
+        names: Vec::new(),
+        files: Vec::new(),
         turns: vec![TurnStatus {
             unix_seconds: 1,
             ago_seconds: 1,
@@ -128,15 +130,29 @@ fn what_is_described_is_what_is_sent() {
         ChangeStatus { id: 1, text: String::new(), at_seconds: 0, age_seconds: 0, no_longer_applies: None, edit };
     let change = serde_json::to_value(change).unwrap();
     let stale = StaleStatus { id: 1, reason: String::new() };
-    let done = Done { changed: true, stale: vec![stale.clone()] };
+    let done = Done { changed: true, stale: vec![stale.clone()], wrong_files: Vec::new() };
+    let found = FoundStatus {
+        service: "web".into(),
+        address: "10.0.0.1:80".into(),
+        by: "host api.example.com".into(),
+        weight: 1,
+        state: "up".into(),
+    };
     for (name, value) in [
         ("Status", status.clone()),
         ("Service", status["services"][0].clone()),
         ("Backend", status["services"][0]["backends"][0].clone()),
+        ("Name", status["services"][0]["names"][0].clone()),
+        ("File", status["services"][0]["backends_file"].clone()),
         ("Refusal", serde_json::to_value(Refusal::not_found("")).unwrap()),
         ("Done", serde_json::to_value(done).unwrap()),
         ("Stale", serde_json::to_value(stale).unwrap()),
-        ("Export", serde_json::to_value(Export { config: String::new(), left_out: Vec::new() }).unwrap()),
+        (
+            "Export",
+            serde_json::to_value(Export { config: String::new(), left_out: Vec::new(), found: vec![found.clone()] })
+                .unwrap(),
+        ),
+        ("Found", serde_json::to_value(found).unwrap()),
         ("Diff", serde_json::to_value(Diff { lines: Vec::new(), steps: 0, stale: Vec::new() }).unwrap()),
         ("HealthReport", serde_json::to_value(HealthReport { targets: Vec::new() }).unwrap()),
         ("Target", serde_json::to_value(target()).unwrap()),
@@ -225,7 +241,7 @@ async fn a_request_becomes_the_edit_that_it_means() {
         let mut edits = Vec::new();
         while let Some(Command::Change(edit, reply)) = commanded.recv().await {
             edits.push(edit.to_string());
-            let _ = reply.send(Ok(Done { changed: true, stale: Vec::new() }));
+            let _ = reply.send(Ok(Done { changed: true, stale: Vec::new(), wrong_files: Vec::new() }));
         }
         edits
     });

@@ -226,7 +226,7 @@ fn either(words: &[String]) -> String {
 const ONE_MACHINE: &str = "the address of one machine";
 
 /// What is wrong with an address as one that other machines can send to, and the cure.
-fn unusable_on_network(address: IpAddr) -> Option<(&'static str, &'static str)> {
+pub(super) fn unusable_on_network(address: IpAddr) -> Option<(&'static str, &'static str)> {
     unusable(address).or_else(|| address.is_loopback().then_some(("a loopback address", ONE_MACHINE)))
 }
 

@@ -1,7 +1,8 @@
-//! Services and their backends.
+//! Services.
 
 use super::{
-    Backend, BackendKey, DRAIN_SECONDS, Mode, Service,
+    Backend, Mode, Service,
+    backends::{Reader, is_by_name},
     checks::{Checks, Probe},
     part::{Part, Problems},
     slots,
@@ -9,30 +10,27 @@ use super::{
     tunnel,
 };
 use crate::{
-    changes::edit::BackendState,
     config::{
         Place, Problem,
         schema::{self, Port, Table},
     },
+    model::discovery::Answers,
 };
 use lb_common::{
     tables::Endpoint,
     wire::transport::{TCP, UDP},
 };
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    time::Duration,
 };
 use toml::Spanned;
 
-/// Greater differences than these would fit no slot table.
-const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
-const DEFAULT_WEIGHT: u32 = 1;
 const MINIMA: RangeInclusive<u32> = 1..=1_000_000;
 /// The port of an [`Endpoint`] on any.
-const ANY: u16 = 0;
+pub(super) const ANY: u16 = 0;
+/// A name may stand for so many backends, as far as a table's size goes by default: it keeps that whatever DNS says later.
+const BACKENDS_OF_NAME: usize = 16;
 const MODES: [(&str, Mode); 3] = [("dsr", Mode::Dsr), ("nat", Mode::Nat), ("tunnel", Mode::Tunnel)];
 
 /// Reads the services. Those that something is wrong with may be left out.
@@ -40,31 +38,32 @@ pub(super) fn read(
     file: &schema::File,
     checks: &Checks,
     dns: &[SocketAddr],
+    answers: &Answers,
     problems: &mut Problems<'_>,
 ) -> Vec<Service> {
     let mut taken = Taken::by(dns);
     let services = file.service.iter().filter_map(|written| {
         let name = written.get_ref().name.as_ref();
         let place = name.map_or(Place::Top, |name| Place::Service(name.get_ref().clone()));
-        service(file, written, checks, &mut taken, &mut problems.part(place, Some(written.span())))
+        service(file, written, checks, answers, &mut taken, &mut problems.part(place, Some(written.span())))
     });
     services.collect()
 }
 
 /// What a service's backends go by, as far as it is right.
-struct Front {
+pub(super) struct Front {
     name: String,
-    address: Option<IpAddr>,
-    port: Option<u16>,
-    protocol: Option<u8>,
-    mode: Option<Mode>,
-    probe: Option<Probe>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) port: Option<u16>,
+    pub(super) protocol: Option<u8>,
+    pub(super) mode: Option<Mode>,
+    pub(super) probe: Option<Probe>,
     /// What asks the agent on a backend besides, if something does.
-    agent: Option<Option<Probe>>,
+    pub(super) agent: Option<Option<Probe>>,
 }
 
 impl Front {
-    fn endpoint(&self) -> Option<Endpoint> {
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
         Some(Endpoint::new(self.address?, self.protocol?, self.port?))
     }
 }
@@ -73,6 +72,7 @@ fn service(
     file: &schema::File,
     spanned: &Spanned<Table<schema::Service>>,
     checks: &Checks,
+    answers: &Answers,
     taken: &mut Taken<'_>,
     part: &mut Part<'_, '_>,
 ) -> Option<Service> {
@@ -94,18 +94,19 @@ fn service(
     if let Some(address) = front.address {
         taken.echo(address, echo, line, part);
     }
-    let mut own = HashMap::with_capacity(written.backend.len());
-    let backends = written.backend.iter().map(|written| backend(written, &front, &mut own, taken, part));
+    let mut reader = Reader::new(file, &front, answers, taken);
     // Each of them reports what is wrong with it, whether or not one before is right.
-    let backends: Vec<_> = backends.collect();
+    let (backends, is_right) = reader.read(&written.backend, part);
+    let questions = reader.into_questions();
     if let (Some(Mode::Tunnel), Some(mode)) = (front.mode, &written.mode) {
-        let both = backends.iter().zip(&written.backend);
-        let addresses = both.filter_map(|(backend, written)| {
-            Some((backend.as_ref()?.endpoint.ip(), written.get_ref().address.as_ref()?))
+        let addresses = backends.iter().filter_map(|(number, backend)| {
+            let written = written.backend.get(*number)?.get_ref();
+            let place = written.address.as_ref().or(written.host.as_ref()).or(written.srv.as_ref());
+            Some((backend.endpoint.ip(), place?))
         });
         tunnel::check(file, mode, addresses, part);
     }
-    let backends: Option<Vec<_>> = backends.into_iter().collect();
+    let backends = is_right.then(|| backends.into_iter().map(|(_, backend)| backend).collect::<Vec<_>>());
     let size = size(written, backends.as_deref(), part);
     let minimum_healthy = minimum(written, backends.as_deref(), part);
     let below = [("healthy", false), ("fail-open", true)];
@@ -123,6 +124,9 @@ fn service(
         minimum_healthy: minimum_healthy?,
         fail_open: fail_open?,
         backends: backends?,
+        unresolved: !questions.iter().all(|question| answers.has(question)),
+        questions,
+        file: written.file.clone(),
     })
 }
 
@@ -200,107 +204,60 @@ fn probe(
     }
 }
 
-fn backend(
-    spanned: &Spanned<Table<schema::Backend>>,
-    front: &Front,
-    own: &mut HashMap<(IpAddr, u16), usize>,
-    taken: &mut Taken<'_>,
-    part: &mut Part<'_, '_>,
-) -> Option<Backend> {
-    let written = spanned.get_ref();
-    let weight = part.number_or("weight", &written.weight, WEIGHTS, DEFAULT_WEIGHT);
-    let port = match &written.port {
-        Some(port) => port_of_backend(port, front, part),
-        None => front.port,
-    };
-    let Some(address_at) = &written.address else {
-        part.report(spanned, Problem::Missing { key: "address", cure: "the backend's address = \"...\"" });
-        return None;
-    };
-    let address = part.address_on_network("backend address", address_at)?;
-    let other_family = front.address.filter(|service| service.is_ipv4() != address.is_ipv4());
-    if let Some(service) = other_family.filter(|_| front.mode != Some(Mode::Tunnel)) {
-        part.report(address_at, Problem::OtherFamily { backend: address, service });
-    }
-    let port = port?;
-    if let Some(line) = own.insert((address, port), part.line(spanned)) {
-        part.report(spanned, Problem::DuplicateBackend { address, port, line });
-        return None;
-    }
-    let endpoint = Endpoint::new(address, front.protocol?, port);
-    if front.mode == Some(Mode::Nat) {
-        taken.nat_backend(endpoint, spanned, part);
-    }
-    let state = part.choice_or_first("state", &written.state, &BackendState::WORDS);
-    let drain = match (&written.drain_seconds, state) {
-        (Some(seconds), Some(BackendState::Drain)) => {
-            let seconds = part.number("drain_seconds", seconds, DRAIN_SECONDS);
-            Some(Duration::from_secs(seconds?.into()))
-        }
-        (Some(seconds), _) => {
-            part.report(seconds, Problem::NotDrained);
-            None
-        }
-        (None, _) => None,
-    };
-    let key = BackendKey { service: front.endpoint()?, own: endpoint, mode: front.mode? };
-    let target = front.probe.as_ref()?.target_of(&key, port);
-    let agent = front.agent.as_ref()?.as_ref().map(|probe| probe.target(address, port));
-    let backup = written.backup.as_ref().is_some_and(|backup| *backup.get_ref());
-    Some(Backend { endpoint, weight: weight?, target, agent, backup, state: state?, drain })
-}
-
-fn port_of_backend(written: &Spanned<i64>, front: &Front, part: &mut Part<'_, '_>) -> Option<u16> {
-    let backend = part.port("backend port", written)?;
-    match (front.mode, front.port) {
-        (_, Some(ANY)) => {
-            part.report(written, Problem::BackendPortOfAny);
-            Some(ANY)
-        }
-        (Some(mode @ (Mode::Dsr | Mode::Tunnel)), Some(service)) if backend != service => {
-            part.report(written, Problem::OtherPort { backend, service, mode });
-            Some(backend)
-        }
-        _ => Some(backend),
-    }
-}
-
 /// The size of the slot table, and the least that it could be; `backends` are there if nothing is wrong with them.
 fn size(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<(u32, u32)> {
     if written.backend.is_empty() {
         part.report_here(Problem::NoBackends);
         return None;
     }
+    let by_name = written.backend.iter().filter(|backend| is_by_name(backend)).count();
     let slots = match &written.slots {
         Some(slots) => written_slots(slots, part)?,
-        None => slots::default_size(written.backend.len()),
+        None => {
+            let of_names = by_name.saturating_mul(BACKENDS_OF_NAME);
+            let expected = written.backend.len() - by_name + of_names;
+            slots::default_size(expected.max(backends.map_or(0, <[Backend]>::len)))
+        }
     };
     let weights = || backends.into_iter().flatten().map(|backend| backend.weight).filter(|weight| *weight > 0);
     let total = weights().map(u64::from).sum();
     let Some(weight) = weights().min() else {
+        if by_name > 0 {
+            return Some((slots, 1));
+        }
         if backends.is_some() {
             part.report_here(Problem::NoWeight);
         }
         return None;
     };
     let least = slots::least_slots(weight, total);
+    let enough = slots::enough_for_one(weight, total);
     if u64::from(slots) < least {
-        let problem = Problem::TooFewSlots { slots, weight, total, enough: slots::size_from(least) };
+        let size = slots::size_from(least);
+        // What DNS says may be more than was expected.
+        if let (true, None, Some(size)) = (by_name > 0, &written.slots, size) {
+            return Some((size, enough));
+        }
+        let problem = Problem::TooFewSlots { slots, weight, total, enough: size };
         match &written.slots {
             Some(slots) => part.report(slots, problem),
             None => part.report_here(problem),
         }
     }
-    Some((slots, slots::enough_for_one(weight, total)))
+    Some((slots, enough))
 }
 
 /// How many backends have to be up; `backends` are there if nothing is wrong with them.
 fn minimum(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<u32> {
     let minimum = part.number_or("minimum_healthy", &written.minimum_healthy, MINIMA, 1)?;
+    if written.backend.iter().any(is_by_name) {
+        // How many there are is DNS' to say.
+        return Some(minimum);
+    }
     let Some(backends) = backends.filter(|backends| backends.iter().any(|backend| backend.weight > 0)) else {
         return Some(minimum);
     };
-    let most = backends.iter().filter(|backend| backend.weight > 0 && !backend.backup).count();
+    let most = backends.iter().filter(|backend| backend.weight > 0 && backend.tier == 0).count();
     match &written.minimum_healthy {
         _ if most == 0 => part.report_here(Problem::OnlyBackups),
         Some(place) if minimum as usize > most => {

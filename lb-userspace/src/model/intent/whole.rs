@@ -5,8 +5,9 @@ use super::{
     checks::Checks,
     dns, limits,
     part::{Part, Problems},
-    services, tracking, tunnel,
+    resolver, services, tracking, tunnel,
 };
+use crate::model::discovery::Answers;
 use crate::{
     changes::state::DEFAULT_STATE,
     config::{
@@ -30,19 +31,20 @@ const LONGEST_INTERFACE: usize = 15;
 const SHORTEST_SECRET: usize = 16;
 
 /// Reads the whole config.
-pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
+pub(super) fn intent(config: &Config, answers: &Answers) -> Result<Intent, ConfigErrors> {
     let file = config.file();
     let mut problems = Problems::none(config.source());
     let checks = Checks::read(config, &mut problems);
     let secret = secret(config, &mut problems.part(Place::Top, None));
     let keys = secret.map(keys);
     let dns = dns::read(config, &checks, secret, keys, &mut problems);
-    let services = services::read(file, &checks, &dns.listens, &mut problems);
+    let services = services::read(file, &checks, &dns.listens, answers, &mut problems);
     let (tunnel, tracking) = (tunnel::read(file, &mut problems), tracking::read(file, &mut problems));
     let limits = limits::read(file, &mut problems);
     let api = api::read(config, &mut problems);
+    let nameservers = resolver::read(file, &mut problems);
     let mut top = problems.part(Place::Top, None);
-    bound(file, limits, &mut top);
+    bound(file, &services, limits, &mut top);
     bound_slots(&services, &mut top);
     let interfaces = interfaces(file, &mut top);
     let attach =
@@ -53,6 +55,7 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
         top.report(written, Problem::DottedPins { path: written.get_ref().clone() });
     }
     let state = file.state.as_ref().map(|_| path("state", &file.state, DEFAULT_STATE, &mut top));
+    let questions = services.iter().flat_map(|service| &service.questions).cloned().collect();
     let intent = move || {
         Some(Intent {
             interfaces,
@@ -70,19 +73,23 @@ pub(super) fn intent(config: &Config) -> Result<Intent, ConfigErrors> {
             tracking,
             limits,
             watched: config.watched().to_vec(),
+            nameservers,
+            questions,
         })
     };
     problems.unless(intent())
 }
 
 /// What there is has to be something, and fit the maps.
-fn bound(file: &File, limits: Limits, part: &mut Part<'_, '_>) {
+fn bound(file: &File, services: &[Service], limits: Limits, part: &mut Part<'_, '_>) {
     let interfaces = file.interfaces.len();
     if interfaces > MAX_INTERFACES as usize {
         part.report_here(Problem::TooMany { what: "interfaces", count: interfaces, most: MAX_INTERFACES });
     }
     let listens = file.dns.as_ref().map_or(0, |dns| dns.get_ref().listen.len());
-    let backends = file.service.iter().map(|service| service.get_ref().backend.len()).sum();
+    let written: usize = file.service.iter().map(|service| service.get_ref().backend.len()).sum();
+    // A name may stand for several.
+    let backends = written.max(services.iter().map(|service| service.backends.len()).sum());
     let all = [
         ("services and DNS addresses", file.service.len() + listens, "services", limits.services),
         ("backends", backends, "backends", limits.backends),

@@ -22,6 +22,8 @@ struct Turn<'a> {
     members: Vec<maglev::Member>,
     /// Ids of backends whose flows can stay.
     live: BTreeSet<u32>,
+    /// Ids of those that are there for these only.
+    leaving: BTreeSet<u32>,
 }
 
 impl<'a> Draft<'a> {
@@ -80,7 +82,7 @@ impl<'a> Draft<'a> {
     pub(super) fn give_up_leaving(&mut self) {
         for (endpoint, wanted) in &self.desired.services {
             let (Wanted::Balanced(balanced), Some(known)) = (wanted, self.known(endpoint, false)) else { continue };
-            let mut turn = Turn { endpoint, balanced, members: Vec::new(), live: BTreeSet::new() };
+            let mut turn = Turn::new(endpoint, balanced);
             let mut stay = BTreeSet::new();
             for share in balanced.backends.iter().filter(|share| !share.leaving) {
                 if let Some((id, backend)) = self.actual.backends.get(&(&share.backend).into()) {
@@ -109,7 +111,7 @@ impl<'a> Draft<'a> {
     }
 
     fn put_backends<'b>(&mut self, endpoint: &'b Endpoint, balanced: &'b Arc<Balanced>) -> Result<Turn<'b>, Full> {
-        let mut turn = Turn { endpoint, balanced, members: Vec::new(), live: BTreeSet::new() };
+        let mut turn = Turn::new(endpoint, balanced);
         let mut stay = BTreeSet::new();
         for share in &balanced.backends {
             let key = BackendKey::from(&share.backend);
@@ -130,6 +132,9 @@ impl<'a> Draft<'a> {
             }
             stay.insert(id);
             turn.add(id, &share.backend, share.weight);
+            if share.leaving {
+                turn.leaving.insert(id);
+            }
         }
         if self.actual.backends.count(endpoint) > 0 {
             self.put_down_all_but(endpoint, &stay);
@@ -250,7 +255,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-impl Turn<'_> {
+impl<'b> Turn<'b> {
+    fn new(endpoint: &'b Endpoint, balanced: &'b Arc<Balanced>) -> Self {
+        Self { endpoint, balanced, members: Vec::new(), live: BTreeSet::new(), leaving: BTreeSet::new() }
+    }
+
     fn add(&mut self, id: u32, backend: &Backend, weight: u32) {
         if is_live(backend) {
             self.live.insert(id);
@@ -264,6 +273,10 @@ impl Turn<'_> {
     /// The slots of a table that change; `dealt`: who has which may be another than before.
     fn slots(&self, table: &Table, dealt: bool, now: std::time::Duration) -> Vec<(u32, Slot)> {
         let failed = |id: u32| !self.live.contains(&id);
+        if self.balanced.waits {
+            let stays = |id: u32| self.leaving.contains(&id) && self.live.contains(&id);
+            return table.turned(now, |_, slot| if stays(slot.current) { slot.current } else { NOBODY }, failed);
+        }
         if !dealt {
             return table.turned(now, |_, slot| slot.current, failed);
         }
