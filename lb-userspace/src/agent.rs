@@ -23,7 +23,7 @@ pub use changes::open;
 pub use document::Document;
 
 use crate::{
-    api::{self, Command, Refusal, Tcp},
+    api::{self, Command, InUse, Refusal, Tcp},
     dns::listen::{Counts, Listener},
     kernel::{
         announce::Announcer,
@@ -85,9 +85,9 @@ pub async fn run(
     announcer: Option<Announcer>,
 ) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
-    let tcp = match intent.api() {
-        Some(api) => Some(Tcp::bind(api).await?),
-        None => None,
+    let (tcp, credentials) = match intent.api() {
+        Some(api) => Some(Tcp::bind(api).await?).unzip(),
+        None => (None, None),
     };
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -98,6 +98,7 @@ pub async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let prober = Prober::new(sockets, results);
     let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, asked).await?;
+    agent.credentials = credentials;
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
@@ -155,6 +156,8 @@ struct Agent {
     document: Document,
     started: Instant,
     reloads: ReloadsStatus,
+    /// What the API goes by over TCP, if it is answered there.
+    credentials: Option<InUse>,
     intent: Intent,
     /// Finds the services of the intent.
     index: Index,
@@ -222,6 +225,7 @@ impl Agent {
             document,
             started: Instant::now(),
             reloads: ReloadsStatus::default(),
+            credentials: None,
             desired: Desired::default(),
             index: Index::new(&intent),
             conditions: Conditions::default(),
@@ -366,6 +370,7 @@ impl Agent {
             Command::Status(reply) => {
                 let _ = reply.send(self.status().map_err(|error| Refusal::failed(&error)));
             }
+            Command::Service { name, reply } => _ = reply.send(self.service_named(&name)),
             Command::Change(edit, reply) => _ = reply.send(self.change(edit).await),
             Command::Changes(reply) => _ = reply.send(Ok(self.change_list())),
             Command::DropChanges(id, reply) => _ = reply.send(self.drop_changes(id).await),

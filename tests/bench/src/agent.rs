@@ -2,6 +2,9 @@
 //!
 //! Figures of the tables are measured in this process by the agent's own code; those of checks and connections with `lb run` in a lab.
 
+mod checks;
+mod large;
+
 use crate::{
     arguments::{AgentArguments, LoadArguments},
     load::{self, MIB, resident_memory},
@@ -27,10 +30,9 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
-    thread::sleep,
     time::{Duration, Instant},
 };
-use tests::{Agent, Host, Lab, Layout, LineServer, UdpEcho, UdpFlows, protocol_counters, wait_until};
+use tests::{Agent, Host, Lab, Layout, LineServer, UdpEcho, UdpFlows, wait_until};
 
 /// Backends of each service where their number is not what is measured.
 const FEW: u32 = 10;
@@ -52,7 +54,9 @@ pub fn run(arguments: &AgentArguments) -> Result<()> {
     for (interval, silent) in [(100, false), (100, true), (1_000, false)].into_iter().take(arguments.deaths) {
         death(&mut figures, interval, silent)?;
     }
-    probes(&mut figures)?;
+    checks::of_few(&mut figures)?;
+    checks::of_many(&mut figures, arguments.targets)?;
+    large::commands(&mut figures, arguments.services)?;
     connections(&mut figures, arguments.connections)?;
     arguments.json.as_deref().map_or(Ok(()), |path| figures.write(path))
 }
@@ -290,49 +294,6 @@ fn death(figures: &mut Figures, interval: u32, silent: bool) -> Result<()> {
     figures
         .milliseconds(format!("a backend {how}, to the last packet sent to it; every {interval} ms, 2 failures"), last);
     Ok(())
-}
-
-/// Checks, by what the agent's process takes of the CPU for them.
-fn probes(figures: &mut Figures) -> Result<()> {
-    const TARGETS: u32 = 250;
-    const INTERVAL: u32 = 50;
-    let lab = Lab::blueprint(Layout::Bridged).backends(1).up()?;
-    let host = lab.backends().first().context("no backend")?;
-    let target = |number: u32| format!("10.77.1.{}", number + 1);
-    let addresses = (0..TARGETS).map(|number| format!("address add {}/32 dev eth0", target(number)));
-    host.ip(&addresses.collect::<Vec<_>>())?;
-    lab.balancer().ip(&["route add 10.77.1.0/24 dev eth0".to_owned()])?;
-    let _server = LineServer::start(host, PORT)?;
-    let mut text = head(&lab, INTERVAL);
-    service(&mut text, "lines", "tcp", lab.service_ipv4(0).into());
-    for number in 0..TARGETS {
-        let _ = writeln!(text, "[[service.backend]]\naddress = \"{}\"", target(number));
-    }
-    let agent = Agent::start(lab.balancer(), &text)?;
-    let up = |status: &Value| backends(status).filter(|backend| backend["health"] == "up").count();
-    wait_until(TURN, "all targets are up", || (up(&agent.status().ok()?) == TARGETS as usize).then_some(()))?;
-    let opened =
-        || -> Result<u64> { Ok(protocol_counters(host)?.get("Tcp PassiveOpens").copied().unwrap_or_default()) };
-    let measured = || -> Result<(u64, f64)> { Ok((opened()?, cpu_seconds(agent.running().pid())?)) };
-    let ((opened_before, cpu_before), started) = (measured()?, Instant::now());
-    sleep(Duration::from_secs(3));
-    let ((opened, cpu), elapsed) = (measured()?, started.elapsed().as_secs_f64());
-    let probes = (opened - opened_before) as f64;
-    figures.put(
-        format!("TCP checks of {TARGETS} targets every {INTERVAL} ms, as many as came"),
-        probes / elapsed,
-        "1/s",
-    );
-    figures.put("TCP checks a second of one core's time", probes / (cpu - cpu_before).max(0.01), "1/s");
-    Ok(())
-}
-
-/// What a process has taken of the CPU: the 14th and 15th field of proc_pid_stat(5), in hundredths of a second.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, behind) = text.rsplit_once(')').context("no name in the process's state")?;
-    let ticks = behind.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-    Ok(ticks.sum::<f64>() / 100.0)
 }
 
 /// Idle connections, through changes that each turn slots.
