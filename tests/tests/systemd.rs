@@ -92,10 +92,8 @@ fn the_unit_keeps_the_agent_alive_and_small() {
     let backend = SocketAddr::new(lab.backends().first().unwrap().ipv4().into(), 80).to_string();
     systemd.run(["lb", "backend", "weight", "web4", &backend, "3"]).unwrap();
     assert_eq!(systemd.run(["stat", "--format", "%a", "/var/lib/lb", "/run/lb/lb.sock"]).unwrap(), "700\n660\n");
-    let weight = || {
-        systemd.run(["lb", "status"]).unwrap().lines().any(|line| line.contains(&backend) && line.contains("weight 3"))
-    };
-    assert!(weight(), "{}", systemd.run(["lb", "status"]).unwrap());
+    let weight = || systemd.run(["lb", "backend", "list"]).unwrap().contains(&format!("{backend}  weight 3"));
+    assert!(weight(), "{}", systemd.run(["lb", "backend", "list"]).unwrap());
 
     undisturbed(&|| _ = systemd.run(["systemctl", "reload", "lb"]).unwrap());
     wait_for("it has reloaded", &|| systemd.journal().unwrap().contains(" reloaded config="));
