@@ -28,16 +28,20 @@ pub fn commands(figures: &mut Figures, services: u32) -> Result<()> {
     let started = Instant::now();
     let agent = Agent::start_within(lab.balancer(), &text, START)?;
     figures.milliseconds(format!("{case}: `lb run`, until it answers"), started.elapsed());
-    wait_until(TURN, "all machines are up", || {
-        let shown: Value = serde_json::from_str(&agent.lb(["service", "show", FIRST, "--json"]).ok()?.stdout).ok()?;
+    let mut last = String::new();
+    let waited = wait_until(TURN, &format!("all backends of {FIRST} serve"), || {
+        last = agent.lb(["service", "show", FIRST, "--json"]).ok()?.stdout;
+        let shown: Value = serde_json::from_str(&last).ok()?;
         let serving = shown.get("backends")?.as_array()?.iter().filter(|backend| backend["serving"] == true);
         (serving.count() == FEW as usize).then_some(())
-    })?;
+    });
+    waited.with_context(|| format!("the service is {last}"))?;
 
     let backend = format!("{}:{PORT}", crowd.member(0).ip());
     let another = format!("{}:{PORT}", crowd.member(500).ip());
     let file = lab.folder().join("other.toml");
-    let other = text.replacen("\"\n\n[[service]]", "\"\nweight = 7\n\n[[service]]", 1);
+    let one = format!("address = \"{}\"\n", crowd.member(0).ip());
+    let other = text.replacen(&one, &format!("{one}weight = 7\n"), 1);
     ensure!(other != text, "no backend to change");
     fs::write(&file, other)?;
     let file = file.display().to_string();
@@ -68,11 +72,14 @@ pub fn commands(figures: &mut Figures, services: u32) -> Result<()> {
 
 fn text(lab: &Lab, crowd: &Crowd, services: u32) -> String {
     let mut text = super::head(lab, 1_000);
-    let _ = writeln!(text, "[limits]\nservices = {}\nbackends = {}", services.max(16), 2 * services * FEW);
+    let backends = 2 * services * FEW;
+    let _ = writeln!(text, "[limits]\nservices = {}\nbackends = {backends}", services.max(16));
+    text.push_str("[tunnel]\nsource_ipv4 = \"10.99.0.0/16\"\n");
     for service in 0..services {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + service);
         let mut own = String::from("\n");
         super::service(&mut own, &format!("service-{service}"), "tcp", address.into());
+        let own = own.replace("mode = \"dsr\"", "mode = \"tunnel\"");
         let _ = writeln!(text, "{own}slots = {SLOTS}");
         for backend in 0..FEW {
             let machine = (service + backend) % MACHINES;
