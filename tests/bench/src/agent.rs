@@ -310,10 +310,7 @@ fn connections(figures: &mut Figures, count: usize) -> Result<()> {
         [1, 0, 0, 1],
         [1, 1, 1, 1],
     ];
-    // Both ends of every connection are this process's.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let files = most.max(3 * count as u64 + 1_000);
-    setrlimit(Resource::RLIMIT_NOFILE, files, files).context("this process may not open so many connections")?;
+    let count = count.min(most_connections(count)?);
     let site = Site::up(4, 500)?;
     let service = site.service();
     let (mut open, mut owners) = (Vec::new(), Vec::new());
@@ -342,6 +339,18 @@ fn connections(figures: &mut Figures, count: usize) -> Result<()> {
     figures.put(format!("{count} idle connections through 10 changes: moved or broken"), moved as f64, "connections");
     figures.milliseconds("a reload of those, from the signal to the log", elapsed / 10);
     Ok(())
+}
+
+/// How many connections this process may have both ends of, after raising its limit as far as that is needed and allowed.
+fn most_connections(wanted: usize) -> Result<usize> {
+    const OTHERS: u64 = 300;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = most.max(2 * wanted as u64 + OTHERS);
+    if setrlimit(Resource::RLIMIT_NOFILE, files, files).is_ok() {
+        return Ok(wanted);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the number of open files")?;
+    Ok((most.saturating_sub(OTHERS) / 2).try_into().unwrap_or(wanted))
 }
 
 /// Sends a line and gives the name of who answered.
