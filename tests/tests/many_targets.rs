@@ -1,5 +1,4 @@
 //! Five thousand targets on one core, a third of which hang: each is checked at its time, with a bounded number of sockets.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;

@@ -1,6 +1,5 @@
 //! The unit as it ships, under a systemd that runs: it says when it is ready, is restarted when it dies or hangs, keeps its state, and has
 //! the privileges that the unit leaves it and no others; clients notice nothing of it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
