@@ -47,7 +47,7 @@ impl BuildScript {
     /// Asks cargo for the one that belongs to this test; it is compiled already.
     fn find() -> Self {
         let mut command = cargo();
-        command.args(["build", "--package", "lb-userspace", "--message-format", "json"]);
+        command.args(["test", "--package", "tests", "--no-run", "--message-format", "json"]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
