@@ -25,7 +25,7 @@ pub use changes::open;
 pub use document::Document;
 
 use crate::{
-    api::{self, Command, Refusal, Tcp},
+    api::{self, Command, InUse, Refusal, Tcp},
     dns::{
         listen::{Counts, Listener},
         resolve::Resolved,
@@ -91,9 +91,9 @@ pub async fn run(
     announcer: Option<Announcer>,
 ) -> Result<()> {
     let listener = api::bind(intent.socket()).await?;
-    let tcp = match intent.api() {
-        Some(api) => Some(Tcp::bind(api).await?),
-        None => None,
+    let (tcp, credentials) = match intent.api() {
+        Some(api) => Some(Tcp::bind(api).await?).unzip(),
+        None => (None, None),
     };
     let (netlink, mut changes) = netlink::connect()?;
     let (results, mut probed) = mpsc::channel(probe::CONCURRENT);
@@ -106,6 +106,7 @@ pub async fn run(
     let prober = Prober::new(sockets, results);
     let (document, intent) = discovery::ask_first(document, intent).await;
     let mut agent = Agent::start(document, intent, (pins, announcer), netlink, prober, (asked, resolved)).await?;
+    agent.credentials = credentials;
 
     let api = tokio::spawn(api::serve(listener, tcp, commands));
     tracing::info!("ready");
@@ -166,6 +167,8 @@ struct Agent {
     document: Document,
     started: Instant,
     reloads: ReloadsStatus,
+    /// What the API goes by over TCP, if it is answered there.
+    credentials: Option<InUse>,
     intent: Intent,
     /// Finds the services of the intent.
     index: Index,
@@ -236,6 +239,7 @@ impl Agent {
             document,
             started: Instant::now(),
             reloads: ReloadsStatus::default(),
+            credentials: None,
             desired: Desired::default(),
             index: Index::new(&intent),
             conditions: Conditions::default(),
@@ -389,6 +393,7 @@ impl Agent {
             Command::Status(reply) => {
                 let _ = reply.send(self.status().map_err(|error| Refusal::failed(&error)));
             }
+            Command::Service { name, reply } => _ = reply.send(self.service_named(&name)),
             Command::Change(edit, reply) => _ = reply.send(self.change(edit).await),
             Command::Changes(reply) => _ = reply.send(Ok(self.change_list())),
             Command::DropChanges(id, reply) => _ = reply.send(self.drop_changes(id).await),

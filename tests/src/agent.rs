@@ -123,7 +123,8 @@ impl Agent {
 
     fn wait_until_it_answers(&self, ready: Duration) -> Result<()> {
         let mut last = String::new();
-        let poll = || match (self.running.ended(), self.attempt_lb(["status"])) {
+        // What costs it nothing, however much it has to do.
+        let poll = || match (self.running.ended(), self.attempt_lb(["changes"])) {
             (Ok(None), Ok(output)) if output.status.success() => Some(Ok(())),
             (Ok(None), Ok(output)) => {
                 last = output.stderr;
@@ -132,7 +133,7 @@ impl Agent {
             (Ok(Some(status)), _) => Some(Err(anyhow!("{} ended ({status})", self.running))),
             (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         };
-        let waited = wait_until(ready, "`lb status` succeeded", poll);
+        let waited = wait_until(ready, "`lb changes` succeeded", poll);
         waited
             .and_then(|answered| answered)
             .map_err(|error| anyhow!("{error:#}; it last said {last:?}; its log{}", self.running.log_tail()))

@@ -198,6 +198,74 @@ fn a_token_that_others_may_read_or_guess_is_refused_at_the_start() {
 }
 
 #[test]
+fn token_and_certificate_are_replaced_by_a_reload() {
+    const NEXT: &str = "fedcba9876543210fedcba9876543210";
+    if !needs_root("token_and_certificate_are_replaced_by_a_reload") {
+        return;
+    }
+    let (site, [own, key_path]) = site();
+    let (lab, balancer) = (&site.lab, site.lab.balancer().ipv4());
+    let first = lab.folder().join("first.pem");
+    fs::copy(&own, &first).unwrap();
+    let code = |known: &Path, token: &str| {
+        let (known, header) = (known.display().to_string(), format!("Authorization: Bearer {token}"));
+        ask(lab.client(), &format!("https://{balancer}:{PORT}/v1/status"), &["--cacert", &known, "--header", &header]).0
+    };
+    let reloads = |result: &str, count: u64| {
+        wait_for(&site.agent, &format!("{count} reloads are {result}"), |status| status["reloads"][result] == count);
+    };
+    assert_eq!(code(&first, TOKEN), 200);
+
+    // Written, they are not yet in use.
+    certificate(lab);
+    token(lab, NEXT, 0o600);
+    assert_eq!([code(&first, TOKEN), code(&first, NEXT), code(&own, TOKEN)], [200, 401, 0]);
+    site.agent.reload(&site.config).unwrap();
+    reloads("applied", 1);
+    assert_eq!([code(&own, NEXT), code(&own, TOKEN), code(&first, NEXT)], [200, 401, 0]);
+
+    // Wrong ones leave those in use, and what else the reload would have brought with them.
+    let [right_certificate, right_key] = [&own, &key_path].map(|path| fs::read(path).unwrap());
+    let other = site.config.replacen("weight = 1", "weight = 7", 1);
+    certificate(lab);
+    let other_key = fs::read(&key_path).unwrap();
+    let mut refused = 0;
+    for (what, mode, certificate, key, said) in [
+        (NEXT, 0o600, &right_certificate[..], &other_key[..], "certificate and key of the API can't be used"),
+        (NEXT, 0o600, &right_certificate, b"no key", "cannot read key"),
+        (NEXT, 0o600, b"-----BEGIN CERTIFICATE-----\n!\n", &right_key, "cannot read certificate"),
+        (NEXT, 0o644, &right_certificate, &right_key, "is for others too (mode 644)"),
+        ("too short", 0o600, &right_certificate, &right_key, "has 9 characters, 32 are the least"),
+    ] {
+        token(lab, what, mode);
+        fs::write(&own, certificate).unwrap();
+        fs::write(&key_path, key).unwrap();
+        let config = lab.folder().join("other.toml");
+        fs::write(&config, &other).unwrap();
+        let output = site.agent.attempt_lb(["apply".into(), config]).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stderr.contains("nothing was changed: ") && output.stderr.contains(said), "{output:?}");
+        assert_eq!(fs::read_to_string(site.agent.config()).unwrap(), site.config);
+        site.agent.reload(&site.config).unwrap();
+        refused += 2;
+        reloads("refused", refused);
+        let log = site.agent.running().log();
+        assert!(log.contains("not reloaded, nothing is changed: ") && log.contains(said), "{log}");
+        fs::write(&own, &right_certificate).unwrap();
+        assert_eq!([code(&own, NEXT), code(&own, what)], [200, if what == NEXT { 200 } else { 401 }]);
+    }
+    // Commands don't go by these files.
+    let backend = site.backends(site.services()[0])[0];
+    site.agent.lb(["backend", "weight", "web4", &backend.to_string(), "3"]).unwrap();
+    assert_eq!(backend_of(&site.agent.status().unwrap(), site.services()[0], backend)["weight"], 3);
+
+    let next = certificate(lab);
+    token(lab, TOKEN, 0o600);
+    site.agent.lb(["apply"]).unwrap();
+    assert_eq!([code(&next[0], TOKEN), code(&next[0], NEXT)], [200, 401]);
+}
+
+#[test]
 fn metrics_count_what_was_sent() {
     if !needs_root("metrics_count_what_was_sent") {
         return;

@@ -65,6 +65,7 @@ pub const NEEDS: &[Need] = &[
     Need::new("sysctl", Sign::Program("sysctl"), Cure::Packages(&["procps"])),
     Need::new("ethtool", Sign::Program("ethtool"), Cure::Packages(&["ethtool"])),
     Need::new("tcpdump", Sign::Program("tcpdump"), Cure::Packages(&["tcpdump"])),
+    Need::new("taskset", Sign::Program("taskset"), Cure::Packages(&["util-linux"])),
     Need::new("curl", Sign::Program("curl"), Cure::Packages(&["curl"])),
     // Certificates of tests.
     Need::new("openssl", Sign::Program("openssl"), Cure::Packages(&["openssl"])),
@@ -76,6 +77,8 @@ pub const NEEDS: &[Need] = &[
     Need::new("iperf3", Sign::Program("iperf3"), Cure::Packages(&["iperf3"])),
     Need::new("nginx", Sign::Program("nginx"), Cure::Packages(&["nginx-light"])),
     Need::new("keepalived", Sign::Program("keepalived"), Cure::Packages(&["keepalived"])),
+    // It runs the unit in a test; nothing is started by it here.
+    Need::new("systemd", Sign::Program("systemctl"), Cure::Packages(&["systemd"])),
     // What other kernels are booted with, and run in.
     Need::new("qemu", Sign::Program("qemu-system-x86_64"), Cure::Packages(&["qemu-system-x86"])),
     Need::new("busybox", Sign::Program("busybox"), Cure::Packages(&["busybox-static"])),
@@ -88,7 +91,7 @@ pub const PEERS: &[Need] = &[
     Need::new("unbound", Sign::Program("unbound"), Cure::Packages(&["unbound"])),
     Need::new("dnsdist", Sign::Program("dnsdist"), Cure::Packages(&["dnsdist"])),
     Need::new("dnsperf", Sign::Program("dnsperf"), Cure::Packages(&["dnsperf"])),
-    Need::new("taskset and chrt", Sign::Program("taskset"), Cure::Packages(&["util-linux"])),
+    Need::new("chrt", Sign::Program("chrt"), Cure::Packages(&["util-linux"])),
 ];
 
 impl Need {

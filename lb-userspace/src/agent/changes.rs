@@ -5,7 +5,7 @@ use super::{
     document::{Document, milliseconds},
 };
 use crate::{
-    api::{ChangeList, ChangeStatus, Done, Export, FoundStatus, Kind, Refusal, StaleStatus},
+    api::{ChangeList, ChangeStatus, Credentials, Done, Export, FoundStatus, Kind, Refusal, StaleStatus, TcpError},
     changes::{
         Changes, Edited, Merged, Stale,
         document::{Document as Editable, Misfit},
@@ -73,19 +73,35 @@ impl Agent {
         Some(Refusal::new(Kind::Conflict, error))
     }
 
-    /// Drains a backend, disables it or takes that back without reading the config again, which may be long: nothing else goes by it,
-    /// and it makes no config wrong. None if that is not all that is to be done.
+    /// Gives a backend another state or weight without reading the config again, which may be long: nothing else goes by it, and it
+    /// makes no config wrong. None if that is not all that is to be done.
     fn make_at_once(&mut self, edit: &Edit) -> Option<Result<Done, Refusal>> {
-        let Edit::SetState { service, backend, state, drain_seconds } = edit else { return None };
-        let known = self.intent.backend(service, *backend)?;
-        if drain_seconds.is_some_and(|seconds| !DRAIN_SECONDS.contains(&seconds)) {
-            // The config's own words for it are the best.
-            return None;
-        }
-        let drain = drain_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        if (known.state, known.drain) == (*state, drain) && drain.is_none() {
-            return Some(Ok(self.done(false)));
-        }
+        let service = match edit {
+            Edit::SetState { service, backend, state, drain_seconds } => {
+                let known = self.intent.backend(service, *backend)?;
+                if drain_seconds.is_some_and(|seconds| !DRAIN_SECONDS.contains(&seconds)) {
+                    // The config's own words for it are the best.
+                    return None;
+                }
+                let drain = drain_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                if (known.state, known.drain) == (*state, drain) && drain.is_none() {
+                    return Some(Ok(self.done(false)));
+                }
+                self.intent.with_state(service, *backend, *state, drain)?
+            }
+            Edit::SetWeight { service, backend, weight } => {
+                let known = self.intent.backend(service, *backend)?;
+                // What is found by name or in a file has its weight from there.
+                if known.origin.is_some() {
+                    return None;
+                }
+                if i64::from(known.weight) == *weight {
+                    return Some(Ok(self.done(false)));
+                }
+                self.intent.with_weight(service, *backend, *weight)?
+            }
+            _ => return None,
+        };
         let changes = self.document.changes.with_fitting(edit, milliseconds())?;
         tracing::info!("change by command: {edit}");
         if let Err(refusal) = self.keep(&changes) {
@@ -94,9 +110,10 @@ impl Agent {
         let is_there = |stale: &Stale| changes.list().iter().any(|change| change.id == stale.id);
         self.document.stale.retain(is_there);
         self.document.changes = changes;
-        let service = self.intent.set_state(service, *backend, *state, drain)?;
+        self.warn_of_size(&service);
+        self.touched.service(&service.endpoint, &self.index);
+        self.intent.replace(service);
         self.note_drains();
-        self.touched.service(&service, &self.index);
         Some(self.settle_change().map(|()| self.done(true)))
     }
 
@@ -161,7 +178,7 @@ impl Agent {
         // On the disk before anything is taken up, so that only a renaming is left to fail.
         let new = block_in_place(|| Replacement::write(&path, text.as_bytes())).map_err(failed)?;
         let before = self.document.text.clone();
-        self.take_text(text).await.map_err(|error| refused(&error))?;
+        self.take_all(text).await.map_err(|error| refused(&error))?;
         if let Err(error) = block_in_place(|| new.install()) {
             if let Err(error) = self.take_text(before).await {
                 tracing::error!("{:#}", error.context("the config before can't be had back; reload again"));
@@ -174,22 +191,42 @@ impl Agent {
         Ok(self.done(true))
     }
 
-    /// Reads the config's file again and takes it up.
+    /// Reads the config's file again and takes it up, with the files of the API's credentials.
     pub(super) async fn try_reload(&mut self) -> Result<()> {
         let taken = match block_in_place(|| read_text(&self.document.path)) {
-            Ok(text) => self.take_text(text).await,
+            Ok(text) => self.take_all(text).await,
             Err(error) => Err(error.into()),
         };
         self.refused = taken.is_err();
         taken
     }
 
+    /// Takes up a text as the config's, and the API's token, certificate and key as their files are now.
+    async fn take_all(&mut self, text: String) -> Result<()> {
+        let taken = self.try_all(text).await;
+        self.counted(taken)
+    }
+
     /// Takes up a text as the config's.
     pub(super) async fn take_text(&mut self, text: String) -> Result<()> {
         let taken = self.try_text(text).await;
+        self.counted(taken)
+    }
+
+    fn counted(&mut self, taken: Result<()>) -> Result<()> {
         let count = if taken.is_ok() { &mut self.reloads.applied } else { &mut self.reloads.refused };
         *count += 1;
         taken
+    }
+
+    async fn try_all(&mut self, text: String) -> Result<()> {
+        let api = self.intent.api().filter(|_| self.credentials.is_some());
+        let credentials = api.map(|api| block_in_place(|| Credentials::read(api))).transpose()?;
+        self.try_text(text).await?;
+        if let (Some(in_use), Some(credentials)) = (&self.credentials, credentials) {
+            in_use.send_replace(credentials);
+        }
+        Ok(())
     }
 
     async fn try_text(&mut self, text: String) -> Result<()> {
@@ -303,7 +340,7 @@ fn refusal_of(misfit: &Misfit) -> Refusal {
 /// Why a config was not taken up.
 pub(super) fn refused(error: &Error) -> Refusal {
     let kind = match error {
-        error if error.is::<ConfigErrors>() => Kind::Invalid,
+        error if error.is::<ConfigErrors>() || error.is::<TcpError>() => Kind::Invalid,
         error if error.is::<KernelError>() => Kind::Kernel,
         _ => Kind::Failed,
     };

@@ -1,7 +1,10 @@
 //! Another config.
 
 use super::{Agent, touched::Index};
-use crate::{dns::listen::Listener, model::intent::Intent};
+use crate::{
+    dns::listen::Listener,
+    model::intent::{Intent, Service},
+};
 use anyhow::{Context as _, Result};
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -100,21 +103,24 @@ impl Agent {
 
     /// Says which tables in use are not of the size that the config has for them.
     pub(super) fn warn_of_sizes(&self) {
-        for service in self.intent.services() {
-            let known = self.actual.services.get(&service.endpoint);
-            let Some(table) = known.and_then(|known| known.table.as_ref()) else { continue };
-            let (slots, wanted) = (table.region().slots, service.slots);
-            if slots < service.least_slots {
-                tracing::warn!(
-                    service = service.name,
-                    "{slots} slots leave some backend without any; the table is made anew with {wanted}: flows may move"
-                );
-            } else if slots != wanted {
-                tracing::warn!(
-                    service = service.name,
-                    "the table in use keeps its {slots} slots, or flows would move; {wanted} come with `lb detach`"
-                );
-            }
+        self.intent.services().iter().for_each(|service| self.warn_of_size(service));
+    }
+
+    /// Says it of one service.
+    pub(super) fn warn_of_size(&self, service: &Service) {
+        let known = self.actual.services.get(&service.endpoint);
+        let Some(table) = known.and_then(|known| known.table.as_ref()) else { return };
+        let (slots, wanted) = (table.region().slots, service.slots);
+        if slots < service.least_slots {
+            tracing::warn!(
+                service = service.name,
+                "{slots} slots leave some backend without any; the table is made anew with {wanted}: flows may move"
+            );
+        } else if slots != wanted {
+            tracing::warn!(
+                service = service.name,
+                "the table in use keeps its {slots} slots, or flows would move; {wanted} come with `lb detach`"
+            );
         }
     }
 }

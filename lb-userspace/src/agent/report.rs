@@ -2,6 +2,7 @@
 
 use super::{Agent, health::Record};
 use crate::{
+    api::Refusal,
     changes::edit::BackendState,
     model::{
         actual::ActualService,
@@ -72,6 +73,19 @@ impl Agent {
             },
             packets: counts.into_iter().map(|(why, count)| (why.name().into(), count)).collect(),
         })
+    }
+
+    /// The state of the service with this name.
+    pub(super) fn service_named(&self, name: &str) -> Result<ServiceStatus, Refusal> {
+        let services = self.intent.services();
+        match services.iter().find(|service| service.name == name) {
+            Some(service) => self.service_status(service).map_err(|error| Refusal::failed(&error)),
+            None => {
+                let known: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
+                let error = format!("there is no service `{name}`; the config has: {}", known.join(", "));
+                Err(Refusal::not_found(error))
+            }
+        }
     }
 
     pub(super) fn service_status(&self, service: &Service) -> Result<ServiceStatus> {

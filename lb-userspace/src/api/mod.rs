@@ -13,7 +13,7 @@ pub use message::{
 };
 pub use refusal::{Kind, Refusal};
 pub use routes::PREFIX;
-pub use tcp::{Tcp, TcpError};
+pub use tcp::{Credentials, InUse, Tcp, TcpError};
 
 use crate::{
     changes::edit::Edit,
@@ -21,7 +21,7 @@ use crate::{
         explain::{Ask, Explanation},
         trace::TraceRequest,
     },
-    status::{AnswerDetail, AnswerList, HealthReport, Status, TopName},
+    status::{AnswerDetail, AnswerList, HealthReport, ServiceStatus, Status, TopName},
 };
 use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{Mode, umask};
@@ -40,6 +40,13 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub enum Command {
     /// What is the state of everything?
     Status(Reply<Status>),
+    /// What is the state of one service?
+    Service {
+        /// Its name.
+        name: String,
+        /// Its state.
+        reply: Reply<ServiceStatus>,
+    },
     /// What do the health checks say?
     Health {
         /// Of what: a service, a DNS name, an address; default of everything.

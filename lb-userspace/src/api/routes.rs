@@ -146,11 +146,7 @@ async fn service(commands: Commands, Path(name): Path<String>) -> Answer<Service
 }
 
 async fn service_named(commands: Commands, name: &str) -> Result<ServiceStatus, Refusal> {
-    let services = ask(commands, Command::Status).await?.services;
-    let known: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
-    services.into_iter().find(|service| service.name == name).ok_or_else(|| {
-        Refusal::not_found(format!("there is no service `{name}`; the config has: {}", known.join(", ")))
-    })
+    ask(commands, |reply| Command::Service { name: name.into(), reply }).await
 }
 
 async fn add_service(commands: Commands, Read(service): Read<Written>) -> Created<Done> {

@@ -33,7 +33,7 @@ use std::{
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -105,43 +105,66 @@ impl TcpError {
     }
 }
 
+/// What the files hold by which clients and the API know each other.
+#[derive(Clone)]
+pub struct Credentials {
+    token: Token,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Credentials {
+    /// Reads the files.
+    pub fn read(api: &Api) -> Result<Self, TcpError> {
+        let token = Token::read(&api.token)?;
+        let tls = api.tls.as_ref().map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+        Ok(Self { token, tls })
+    }
+}
+
+/// The credentials in use; what is sent holds from the next request and the next connection on.
+pub type InUse = watch::Sender<Credentials>;
+
 /// The API's sockets.
 pub struct Tcp {
     listeners: Vec<TcpListener>,
-    tls: Option<TlsAcceptor>,
-    token: Token,
+    credentials: watch::Receiver<Credentials>,
 }
 
 impl Tcp {
     /// Opens the sockets, and reads what they need.
-    pub async fn bind(api: &Api) -> Result<Self, TcpError> {
-        let token = Token::read(&api.token)?;
-        let tls = api.tls.as_ref().map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+    pub async fn bind(api: &Api) -> Result<(Self, InUse), TcpError> {
+        let (in_use, credentials) = watch::channel(Credentials::read(api)?);
         let mut listeners = Vec::new();
         for address in &api.listen {
             let listener = TcpListener::bind(address).await;
             listeners.push(listener.map_err(|source| TcpError::Bind { address: *address, source })?);
         }
-        Ok(Self { listeners, tls, token })
+        Ok((Self { listeners, credentials }, in_use))
     }
 
     /// Answers requests for as long as it is waited for.
     pub async fn serve(self, router: Router) {
-        let Self { listeners, tls, token } = self;
+        let Self { listeners, credentials } = self;
+        let known = credentials.clone();
         let router = router.layer(from_fn(move |request: Request, next: Next| {
-            let is_allowed = token.is_of(&request);
+            let is_allowed = known.borrow().token.is_of(&request);
             async move { if is_allowed { next.run(request).await } else { unauthorized() } }
         }));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            accepting.spawn(accept(listener, tls.clone(), router.clone(), Arc::clone(&places)));
+            accepting.spawn(accept(listener, credentials.clone(), router.clone(), Arc::clone(&places)));
         }
         while accepting.join_next().await.is_some() {}
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Semaphore>) {
+async fn accept(
+    listener: TcpListener,
+    credentials: watch::Receiver<Credentials>,
+    router: Router,
+    places: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -154,7 +177,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router,
                 continue;
             }
         };
-        let (tls, router) = (tls.clone(), router.clone());
+        let (tls, router) = (credentials.borrow().tls.clone(), router.clone());
         connections.spawn(async move {
             let _place = place;
             connection(stream, tls, router).await;

@@ -88,6 +88,13 @@ impl Changes {
             return Merged { text: text.into(), stale };
         }
         let Ok(mut document) = Document::read(text) else { return Merged { text: text.into(), stale } };
+        self.put_onto(&mut document, &mut stale);
+        stale.sort_unstable_by_key(|stale| stale.id);
+        Merged { text: document.text(), stale }
+    }
+
+    /// Puts all but the stale ones onto a document, and adds those to the stale ones that do not fit.
+    fn put_onto(&self, document: &mut Document, stale: &mut Vec<Stale>) {
         for Change { id, edit, .. } in &self.changes {
             if stale.iter().any(|stale| stale.id == *id) {
                 continue;
@@ -96,34 +103,38 @@ impl Changes {
                 stale.push(Stale { id: *id, reason });
             }
         }
-        stale.sort_unstable_by_key(|stale| stale.id);
-        Merged { text: document.text(), stale }
+    }
+
+    /// A text's document with them.
+    fn document(&self, text: &str) -> Result<Document, Misfit> {
+        let mut document = Document::read(text)?;
+        self.put_onto(&mut document, &mut Vec::new());
+        Ok(document)
     }
 
     /// With another edit of a text, made at `at`. Earlier ones that are of no use after it go.
     pub fn with(&self, text: &str, edit: Edit, at: u64) -> Result<Edited, Misfit> {
-        let mut document = Document::read(&self.merge(text).text)?;
+        let mut document = self.document(text)?;
         let mut changes = self.clone();
         changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
+        let takes_away = changes.changes.len() < self.changes.len();
         match document.edit(&edit) {
             Ok(true) => (),
             Ok(false) => return Ok(Edited::Nothing),
             // The backend is not in the text, but in a file that it names, or gone: an earlier edit is all there is to take back.
-            Err(_) if edit.takes_back() && changes.changes.len() < self.changes.len() => {
-                return Ok(Edited::Changes(changes));
-            }
+            Err(_) if edit.takes_back() && takes_away => return Ok(Edited::Changes(changes)),
             Err(misfit) => return Err(misfit),
         }
         // Without what it has taken away the edit may have nothing left to do.
-        let mut rest = Document::read(&changes.merge(text).text)?;
-        if rest.edit(&edit) == Ok(true) {
+        if !takes_away || changes.document(text)?.edit(&edit) == Ok(true) {
             changes.last += 1;
             changes.changes.push(Change { id: changes.last, at, edit });
         }
         Ok(Edited::Changes(changes))
     }
 
-    /// The same for an edit that is known to fit and to change something, if what is left of it can be said without a text.
+    /// The same for an edit that is known to fit and to change something, if what is left of it can be said without a text. A weight
+    /// that the text has already stays as the operator's word.
     pub fn with_fitting(&self, edit: &Edit, at: u64) -> Option<Self> {
         let mut changes = self.clone();
         changes.changes.retain(|earlier| !edit.supersedes(&earlier.edit));
@@ -187,7 +198,10 @@ impl Changes {
             return false;
         };
         let drain = drain_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        intent.set_state(service, *backend, *state, drain).is_some()
+        let changed = intent.with_state(service, *backend, *state, drain);
+        let is_there = changed.is_some();
+        changed.into_iter().for_each(|service| intent.replace(service));
+        is_there
     }
 }
 

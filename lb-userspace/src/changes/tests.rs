@@ -341,10 +341,11 @@ proptest! {
     fn a_change_made_at_once_means_the_same(
         edits in prop::collection::vec(edits(), 0..8),
         number in 0..2_usize,
-        of in prop_oneof![Just(BackendState::Active), Just(BackendState::Drain), Just(BackendState::Disabled)],
+        of in prop_oneof![Just(Ok(BackendState::Active)), Just(Ok(BackendState::Drain)), Just(Ok(BackendState::Disabled)), (0..4_i64).prop_map(Err)],
     ) {
         let changes = made(TEXT, &edits);
-        let edit = state(["10.0.0.1:80", "10.0.0.2:8080"][number], of);
+        let backend = ["10.0.0.1:80", "10.0.0.2:8080"][number];
+        let edit = of.map_or_else(|of| weight(backend, of), |of| state(backend, of));
         if let (Ok(Edited::Changes(with)), Some(at_once)) = (changes.with(TEXT, edit.clone(), 7), changes.with_fitting(&edit, 7)) {
             prop_assert_eq!(meant(&with.merge(TEXT).text), meant(&at_once.merge(TEXT).text));
             prop_assert_eq!(at_once.merge(TEXT).stale, vec![]);

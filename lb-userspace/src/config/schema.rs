@@ -70,7 +70,8 @@ pub struct Resolver {
     pub nameservers: List<String>,
 }
 
-/// The API over TCP, `[api]`, for who sends the token (`Authorization: Bearer`). To change it, start the agent anew.
+/// The API over TCP, `[api]`, for who sends the token (`Authorization: Bearer`). To change it, start the agent anew; what is in its
+/// files is read again by a reload.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Api {

@@ -129,18 +129,32 @@ impl Intent {
         service.backends.iter().find(|backend| backend.is_at(address))
     }
 
-    /// Has a backend do something else, whatever its health, and says which service's it is.
-    pub fn set_state(
-        &mut self,
+    /// A service whose backend does something else, whatever its health; none if it is not there.
+    pub fn with_state(
+        &self,
         service: &str,
         address: SocketAddr,
         state: BackendState,
         drain: Option<Duration>,
-    ) -> Option<Endpoint> {
-        let service = self.services.iter_mut().find(|known| known.name == service)?;
+    ) -> Option<Service> {
+        let mut service = self.services.iter().find(|known| known.name == service)?.clone();
         let backend = service.backends.iter_mut().find(|backend| backend.is_at(address))?;
         (backend.state, backend.drain) = (state, drain);
-        Some(service.endpoint)
+        Some(service)
+    }
+
+    /// A service whose backend has another weight; none if it is not there, or something would be wrong with that.
+    pub fn with_weight(&self, service: &str, address: SocketAddr, weight: i64) -> Option<Service> {
+        let mut service = self.services.iter().find(|known| known.name == service)?.clone();
+        let number = service.backends.iter().position(|backend| backend.is_at(address))?;
+        services::set_weight(&mut service, number, weight).then_some(service)
+    }
+
+    /// Has this service in place of the one at its endpoint.
+    pub fn replace(&mut self, service: Service) {
+        if let Some(known) = self.services.iter_mut().find(|known| known.endpoint == service.endpoint) {
+            *known = service;
+        }
     }
 
     /// The names in DNS that are written in the config itself, as they are written.

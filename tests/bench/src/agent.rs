@@ -2,6 +2,9 @@
 //!
 //! Figures of the tables are measured in this process by the agent's own code; those of checks and connections with `lb run` in a lab.
 
+mod checks;
+mod large;
+
 use crate::{
     arguments::{AgentArguments, LoadArguments},
     load::{self, MIB, resident_memory},
@@ -27,10 +30,9 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
-    thread::sleep,
     time::{Duration, Instant},
 };
-use tests::{Agent, Host, Lab, Layout, LineServer, UdpEcho, UdpFlows, protocol_counters, wait_until};
+use tests::{Agent, Host, Lab, Layout, LineServer, UdpEcho, UdpFlows, wait_until};
 
 /// Backends of each service where their number is not what is measured.
 const FEW: u32 = 10;
@@ -52,7 +54,9 @@ pub fn run(arguments: &AgentArguments) -> Result<()> {
     for (interval, silent) in [(100, false), (100, true), (1_000, false)].into_iter().take(arguments.deaths) {
         death(&mut figures, interval, silent)?;
     }
-    probes(&mut figures)?;
+    checks::of_few(&mut figures)?;
+    checks::of_many(&mut figures, arguments.targets)?;
+    large::commands(&mut figures, arguments.services)?;
     connections(&mut figures, arguments.connections)?;
     arguments.json.as_deref().map_or(Ok(()), |path| figures.write(path))
 }
@@ -292,49 +296,6 @@ fn death(figures: &mut Figures, interval: u32, silent: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks, by what the agent's process takes of the CPU for them.
-fn probes(figures: &mut Figures) -> Result<()> {
-    const TARGETS: u32 = 250;
-    const INTERVAL: u32 = 50;
-    let lab = Lab::blueprint(Layout::Bridged).backends(1).up()?;
-    let host = lab.backends().first().context("no backend")?;
-    let target = |number: u32| format!("10.77.1.{}", number + 1);
-    let addresses = (0..TARGETS).map(|number| format!("address add {}/32 dev eth0", target(number)));
-    host.ip(&addresses.collect::<Vec<_>>())?;
-    lab.balancer().ip(&["route add 10.77.1.0/24 dev eth0".to_owned()])?;
-    let _server = LineServer::start(host, PORT)?;
-    let mut text = head(&lab, INTERVAL);
-    service(&mut text, "lines", "tcp", lab.service_ipv4(0).into());
-    for number in 0..TARGETS {
-        let _ = writeln!(text, "[[service.backend]]\naddress = \"{}\"", target(number));
-    }
-    let agent = Agent::start(lab.balancer(), &text)?;
-    let up = |status: &Value| backends(status).filter(|backend| backend["health"] == "up").count();
-    wait_until(TURN, "all targets are up", || (up(&agent.status().ok()?) == TARGETS as usize).then_some(()))?;
-    let opened =
-        || -> Result<u64> { Ok(protocol_counters(host)?.get("Tcp PassiveOpens").copied().unwrap_or_default()) };
-    let measured = || -> Result<(u64, f64)> { Ok((opened()?, cpu_seconds(agent.running().pid())?)) };
-    let ((opened_before, cpu_before), started) = (measured()?, Instant::now());
-    sleep(Duration::from_secs(3));
-    let ((opened, cpu), elapsed) = (measured()?, started.elapsed().as_secs_f64());
-    let probes = (opened - opened_before) as f64;
-    figures.put(
-        format!("TCP checks of {TARGETS} targets every {INTERVAL} ms, as many as came"),
-        probes / elapsed,
-        "1/s",
-    );
-    figures.put("TCP checks a second of one core's time", probes / (cpu - cpu_before).max(0.01), "1/s");
-    Ok(())
-}
-
-/// What a process has taken of the CPU: the 14th and 15th field of proc_pid_stat(5), in hundredths of a second.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, behind) = text.rsplit_once(')').context("no name in the process's state")?;
-    let ticks = behind.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-    Ok(ticks.sum::<f64>() / 100.0)
-}
-
 /// Idle connections, through changes that each turn slots.
 fn connections(figures: &mut Figures, count: usize) -> Result<()> {
     const WEIGHTS: [[u32; 4]; 10] = [
@@ -349,10 +310,7 @@ fn connections(figures: &mut Figures, count: usize) -> Result<()> {
         [1, 0, 0, 1],
         [1, 1, 1, 1],
     ];
-    // Both ends of every connection are this process's.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let files = most.max(3 * count as u64 + 1_000);
-    setrlimit(Resource::RLIMIT_NOFILE, files, files).context("this process may not open so many connections")?;
+    let count = count.min(most_connections(count)?);
     let site = Site::up(4, 500)?;
     let service = site.service();
     let (mut open, mut owners) = (Vec::new(), Vec::new());
@@ -381,6 +339,18 @@ fn connections(figures: &mut Figures, count: usize) -> Result<()> {
     figures.put(format!("{count} idle connections through 10 changes: moved or broken"), moved as f64, "connections");
     figures.milliseconds("a reload of those, from the signal to the log", elapsed / 10);
     Ok(())
+}
+
+/// How many connections this process may have both ends of, after raising its limit as far as that is needed and allowed.
+fn most_connections(wanted: usize) -> Result<usize> {
+    const OTHERS: u64 = 300;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = most.max(2 * wanted as u64 + OTHERS);
+    if setrlimit(Resource::RLIMIT_NOFILE, files, files).is_ok() {
+        return Ok(wanted);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the number of open files")?;
+    Ok((most.saturating_sub(OTHERS) / 2).try_into().unwrap_or(wanted))
 }
 
 /// Sends a line and gives the name of who answered.

@@ -64,6 +64,9 @@ pub struct AgentArguments {
     /// Backends of each service at the start
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=251))]
     pub backends: u32,
+    /// Targets that one core checks, a third of which hang
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u16).range(3..=30_000))]
+    pub targets: u16,
     /// Idle connections that changes are made to
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub connections: usize,

@@ -29,7 +29,7 @@ use std::{
 use toml::Spanned;
 
 /// Greater differences than these would fit no slot table.
-const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
+pub(super) const WEIGHTS: RangeInclusive<u32> = 0..=65_535;
 const DEFAULT_WEIGHT: u32 = 1;
 /// What the greatest weight of SRV records becomes: they go to 65,535, which would take tables of that many slots.
 const MOST_SHARE: u32 = 100;

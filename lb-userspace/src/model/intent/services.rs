@@ -2,7 +2,7 @@
 
 use super::{
     Backend, Mode, Service,
-    backends::{Reader, is_by_name},
+    backends::{Reader, WEIGHTS, is_by_name},
     checks::{Checks, Probe},
     part::{Part, Problems},
     slots,
@@ -219,9 +219,7 @@ fn size(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part
             slots::default_size(expected.max(backends.map_or(0, <[Backend]>::len)))
         }
     };
-    let weights = || backends.into_iter().flatten().map(|backend| backend.weight).filter(|weight| *weight > 0);
-    let total = weights().map(u64::from).sum();
-    let Some(weight) = weights().min() else {
+    let Some((weight, total)) = weights(backends.unwrap_or_default()) else {
         if by_name > 0 {
             return Some((slots, 1));
         }
@@ -247,6 +245,31 @@ fn size(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part
     Some((slots, enough))
 }
 
+/// The least weight but 0, and the sum of all.
+fn weights(backends: &[Backend]) -> Option<(u32, u64)> {
+    let weights = || backends.iter().map(|backend| backend.weight).filter(|weight| *weight > 0);
+    Some((weights().min()?, weights().map(u64::from).sum()))
+}
+
+/// How many backends can be up that are no backups.
+fn most_healthy(backends: &[Backend]) -> usize {
+    backends.iter().filter(|backend| backend.weight > 0 && backend.tier == 0).count()
+}
+
+/// Gives the backend with this number another weight, and says whether the service is right with it.
+pub(super) fn set_weight(service: &mut Service, number: usize, weight: i64) -> bool {
+    let weight = u32::try_from(weight).ok().filter(|weight| WEIGHTS.contains(weight));
+    if let (Some(weight), Some(backend)) = (weight, service.backends.get_mut(number)) {
+        backend.weight = weight;
+        let Some((least, total)) = weights(&service.backends) else { return false };
+        service.least_slots = slots::enough_for_one(least, total);
+        u64::from(service.slots) >= slots::least_slots(least, total)
+            && service.minimum_healthy as usize <= most_healthy(&service.backends)
+    } else {
+        false
+    }
+}
+
 /// How many backends have to be up; `backends` are there if nothing is wrong with them.
 fn minimum(written: &schema::Service, backends: Option<&[Backend]>, part: &mut Part<'_, '_>) -> Option<u32> {
     let minimum = part.number_or("minimum_healthy", &written.minimum_healthy, MINIMA, 1)?;
@@ -257,7 +280,7 @@ fn minimum(written: &schema::Service, backends: Option<&[Backend]>, part: &mut P
     let Some(backends) = backends.filter(|backends| backends.iter().any(|backend| backend.weight > 0)) else {
         return Some(minimum);
     };
-    let most = backends.iter().filter(|backend| backend.weight > 0 && backend.tier == 0).count();
+    let most = most_healthy(backends);
     match &written.minimum_healthy {
         _ if most == 0 => part.report_here(Problem::OnlyBackups),
         Some(place) if minimum as usize > most => {
@@ -276,4 +299,40 @@ fn written_slots(written: &Spanned<i64>, part: &mut Part<'_, '_>) -> Option<u32>
         return None;
     }
     Some(slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{config::Config, model::intent::Intent};
+
+    fn text(weights: [u32; 3], more: &str) -> String {
+        let [first, second, backup] = weights;
+        format!(
+            "interfaces = [\"lo\"]\nsecret = \"0123456789abcdef\"\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\nport = 80\n\
+             mode = \"dsr\"\nslots = 251\n{more}\n\
+             [[service.backend]]\naddress = \"10.0.0.1\"\nweight = {first}\n\
+             [[service.backend]]\naddress = \"10.0.0.2\"\nweight = {second}\n\
+             [[service.backend]]\naddress = \"10.0.0.3\"\nweight = {backup}\nbackup = true\n"
+        )
+    }
+
+    #[test]
+    fn a_weight_is_as_right_as_if_it_were_read() {
+        for (more, before) in [("", [1, 1, 1]), ("minimum_healthy = 2", [1, 7, 0]), ("", [0, 1, 1])] {
+            let intent = Intent::new(&Config::parse(&text(before, more)).unwrap()).unwrap();
+            for number in 0..3 {
+                for weight in [0, 1, 2, 100, 124, 125, 65_535, 65_536] {
+                    let mut after = before;
+                    after[number] = weight;
+                    let read = Config::parse(&text(after, more)).ok().and_then(|config| Intent::new(&config).ok());
+                    let read = read.map(|intent| intent.services()[0].clone());
+                    let backend = format!("10.0.0.{}:80", number + 1).parse().unwrap();
+                    assert_eq!(intent.with_weight("web", backend, weight.into()), read, "{before:?} {after:?} {more}");
+                }
+            }
+            assert_eq!(intent.with_weight("web", "10.0.0.1:81".parse().unwrap(), 1), None);
+            assert_eq!(intent.with_weight("other", "10.0.0.1:80".parse().unwrap(), 1), None);
+            assert_eq!(intent.with_weight("web", "10.0.0.1:80".parse().unwrap(), -1), None);
+        }
+    }
 }
