@@ -62,8 +62,8 @@ fn the_agent_is_measured() {
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("agent.json");
-    let sizes = ["agent", "--services", "20", "--backends", "5", "--connections", "200", "--deaths", "1", "--json"];
-    let said = bench(&[&sizes[..], &[file.to_str().unwrap()]].concat());
+    let sizes = "agent --services 20 --backends 5 --targets 30 --connections 200 --deaths 1 --json";
+    let said = bench(&sizes.split(' ').chain([file.to_str().unwrap()]).collect::<Vec<_>>());
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let value = |start: &str| {
@@ -79,6 +79,8 @@ fn the_agent_is_measured() {
         "Maglev: planned, and the changed slots of 65537",
         "a backend refuses checks",
         "TCP checks a second",
+        "30 targets every 1000 ms on one core, a third of them hanging: checks",
+        "20 services x 10 backends on 1000 machines: `lb backend weight`",
     ] {
         assert!(value(case) > 0.0 && said.contains(case), "{case}: {said}");
     }
