@@ -7,7 +7,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::id,
+    process::{Command, id},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -49,6 +49,15 @@ mount -t tmpfs tmpfs tmp
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --system --unit=only.target --show-status=no
 "#;
 
+/// Whether the first of that can be done.
+const OVERLAY: &str = r#"
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+"#;
+
 /// It, with the service `lb`.
 #[derive(Debug)]
 pub struct Systemd {
@@ -66,7 +75,15 @@ impl Systemd {
         if !Path::new(SYSTEMD).exists() {
             return Some("needs systemd, which is not installed");
         }
-        groups().is_none().then_some("needs a hierarchy of cgroups of version 2")
+        let Some(groups) = groups() else { return Some("needs a hierarchy of cgroups of version 2") };
+        let probe = groups.join(format!("lb-systemd-probe-{}", id()));
+        if fs::create_dir(&probe).is_err() {
+            return Some("needs to make a cgroup, which is not allowed here");
+        }
+        let _ = fs::remove_dir(&probe);
+        let overlaid = Command::new("unshare").args(["--mount", "sh", "-c", OVERLAY]).output();
+        let is_overlaid = overlaid.is_ok_and(|output| output.status.success());
+        (!is_overlaid).then_some("needs to lay a file system over this machine's, which can't be done here")
     }
 
     /// Boots it with these files, each at its place; the service's are among them.
